@@ -21,7 +21,8 @@ def header(schema):
                '\n * list is NULL); the caller owns the result, the handler borrows '
                'args. */')
     for command in schema.commands:
-        out.append(_prototype(command) + ';')
+        if command.gen:
+            out.append(_prototype(command) + ';')
     out.append('\nenum {')
     for i, command in enumerate(schema.commands):
         out.append('    QMP_COMMAND_%s = %d,' % (command.c_name.upper(), i))
@@ -42,6 +43,8 @@ def source(schema, ids):
     out.append('    GError *error = NULL;\n\n    *ret_value = NULL;')
     out.append('    switch (index) {')
     for command in schema.commands:
+        if not command.gen:
+            continue
         call = 'qmp_%s(%s' % (command.c_name, 'args, ' if command.arg else '')
         out.append('    case QMP_COMMAND_%s:' % command.c_name.upper())
         if command.ret:

@@ -142,6 +142,8 @@ class Command:
         self.allow_oob = expr.value.get('allow-oob', False)
         # ours: a query changes nothing and needs no graph lock
         self.query = expr.value.get('query', name.startswith('query-'))
+        # without: the monitor itself answers it
+        self.gen = expr.value.get('gen', True)
         self.c_name = c_name(name)
 
 
@@ -157,7 +159,7 @@ _KEYS = {
     'union': {'base', 'discriminator', 'data', 'features'},
     'alternate': {'data', 'features'},
     'enum': {'data', 'features'},
-    'command': {'data', 'returns', 'boxed', 'allow-oob', 'features', 'query'},
+    'command': {'data', 'returns', 'boxed', 'allow-oob', 'features', 'query', 'gen'},
     'event': {'data', 'boxed', 'features'},
 }
 
