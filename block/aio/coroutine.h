@@ -17,6 +17,8 @@
 #define BLOCK_AIO_COROUTINE_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include "block/base/list.h"
 
 #define coroutine_fn

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Locks between coroutines of one loop.  All are FIFO: who waited longest goes first, and
+ * an unlock hands the lock over rather than letting a newcomer overtake.
+ */
+#include "block/aio/coroutine-private.h"
+#include "block/aio/loop-private.h"
+
+static Coroutine *first_waiter(ListLink *waiters)
+{
+    return list_first(waiters, Coroutine, link);
+}
+
+static void coroutine_fn wait_in(ListLink *waiters)
+{
+    Coroutine *self = coroutine_self();
+    list_append(waiters, &self->link);
+    coroutine_yield();
+}
+
+void co_mutex_init(CoMutex *mutex, Loop *loop)
+{
+    mutex->loop = loop;
+    mutex->holder = NULL;
+    list_init(&mutex->waiters);
+}
+
+bool co_mutex_trylock(CoMutex *mutex)
+{
+    if (mutex->holder) {
+        return false;
+    }
+    mutex->holder = coroutine_self();
+    return true;
+}
+
+void coroutine_fn co_mutex_lock(CoMutex *mutex)
+{
+    g_assert(mutex->holder != coroutine_self());
+    if (!co_mutex_trylock(mutex)) {
+        wait_in(&mutex->waiters); /* woken as the holder */
+    }
+}
+
+void co_mutex_unlock(CoMutex *mutex)
+{
+    g_assert(mutex->holder == coroutine_self());
+    if (list_empty(&mutex->waiters)) {
+        mutex->holder = NULL;
+        return;
+    }
+    Coroutine *next = first_waiter(&mutex->waiters);
+    list_remove(&next->link);
+    mutex->holder = next;
+    loop_ready(mutex->loop, next);
+}
+
+void co_queue_init(CoQueue *queue, Loop *loop)
+{
+    queue->loop = loop;
+    list_init(&queue->waiters);
+}
+
+void coroutine_fn co_queue_wait(CoQueue *queue)
+{
+    wait_in(&queue->waiters);
+}
+
+bool co_queue_wake_one(CoQueue *queue)
+{
+    if (list_empty(&queue->waiters)) {
+        return false;
+    }
+    Coroutine *co = first_waiter(&queue->waiters);
+    list_remove(&co->link);
+    loop_ready(queue->loop, co);
+    return true;
+}
+
+void co_queue_wake_all(CoQueue *queue)
+{
+    while (co_queue_wake_one(queue)) {
+    }
+}
+
+bool co_queue_empty(const CoQueue *queue)
+{
+    return list_empty(&queue->waiters);
+}
+
+/* ---- reader/writer ---- */
+
+enum { WAIT_READ, WAIT_WRITE };
+
+void co_rwlock_init(CoRwlock *lock, Loop *loop)
+{
+    lock->loop = loop;
+    lock->readers = 0;
+    list_init(&lock->waiters);
+}
+
+void coroutine_fn co_rwlock_rdlock(CoRwlock *lock)
+{
+    if (lock->readers >= 0 && list_empty(&lock->waiters)) {
+        lock->readers++;
+        return;
+    }
+    coroutine_self()->wait_kind = WAIT_READ;
+    wait_in(&lock->waiters);
+}
+
+void coroutine_fn co_rwlock_wrlock(CoRwlock *lock)
+{
+    if (lock->readers == 0) {
+        lock->readers = -1;
+        return;
+    }
+    coroutine_self()->wait_kind = WAIT_WRITE;
+    wait_in(&lock->waiters);
+}
+
+void co_rwlock_unlock(CoRwlock *lock)
+{
+    if (lock->readers < 0) {
+        lock->readers = 0;
+    } else {
+        g_assert(lock->readers > 0);
+        lock->readers--;
+    }
+    while (!list_empty(&lock->waiters)) {
+        Coroutine *next = first_waiter(&lock->waiters);
+        if (next->wait_kind == WAIT_WRITE) {
+            if (lock->readers != 0) {
+                return;
+            }
+            lock->readers = -1;
+        } else {
+            lock->readers++;
+        }
+        list_remove(&next->link);
+        loop_ready(lock->loop, next);
+        if (lock->readers < 0) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The inside of a DiskFile, for the engines. */
+#ifndef BLOCK_AIO_DISK_PRIVATE_H
+#define BLOCK_AIO_DISK_PRIVATE_H
+
+#include "block/aio/loop-private.h"
+
+typedef enum DiskEngine {
+    DISK_ENGINE_THREADS,
+    DISK_ENGINE_LAIO,
+    DISK_ENGINE_RING,
+} DiskEngine;
+
+struct DiskFile {
+    const DiskFileOps *ops;
+    Loop *loop;
+    void *opaque;
+    int fd;
+    DiskEngine engine;
+    bool inline_all;   /* synchronous by nature: executed in stage 3 */
+    bool inline_reads; /* reads are tried with RWF_NOWAIT first */
+    DiskFileInfo info;
+};
+
+/* disk-probe.c: fill file->info from file->fd. */
+bool disk_probe(DiskFile *file, const char *name, GError **errp);
+int64_t disk_fd_size(int fd); /* bytes or -errno */
+
+#endif

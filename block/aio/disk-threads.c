@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The threads engine: a pool of helper threads that make blocking system calls.  Made when
+ * first used; a thread without work for IDLE_SECONDS ends.
+ *
+ * T1 the queue and the counts are under the mutex; everything else belongs to the loop.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#include "block/aio/coroutine-private.h"
+#include "block/aio/disk-private.h"
+
+#define MAX_THREADS  64
+#define THREAD_STACK (128 * 1024)
+#define IDLE_SECONDS 10
+
+typedef struct ThreadTask {
+    ListLink link;
+    LoopWork done;
+    void (*fn)(void *opaque);
+    void *opaque;
+    DiskOp *op; /* instead of fn */
+} ThreadTask;
+
+struct ThreadPool {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    pthread_cond_t ended;
+    ListLink queue; /* ThreadTask.link */
+    int nb_threads, nb_idle;
+    bool stop;
+    Loop *loop;
+    ThreadTask *free; /* the loop's own: linked by link.next */
+};
+
+static void run_disk_op(DiskOp *op)
+{
+    while (!disk_op_progress(op, disk_op_attempt(op, 0))) {
+    }
+}
+
+static void *thread_main(void *opaque)
+{
+    ThreadPool *pool = opaque;
+
+    pthread_mutex_lock(&pool->lock);
+    for (;;) {
+        struct timespec until;
+        int ret = 0;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += IDLE_SECONDS;
+        pool->nb_idle++;
+        while (list_empty(&pool->queue) && !pool->stop && ret != ETIMEDOUT) {
+            ret = pthread_cond_timedwait(&pool->wake, &pool->lock, &until);
+        }
+        pool->nb_idle--;
+        if (list_empty(&pool->queue)) {
+            break;
+        }
+        ThreadTask *task = list_first(&pool->queue, ThreadTask, link);
+        list_remove(&task->link);
+        pthread_mutex_unlock(&pool->lock);
+        if (task->op) {
+            run_disk_op(task->op);
+        } else {
+            task->fn(task->opaque);
+        }
+        loop_post(pool->loop, &task->done);
+        pthread_mutex_lock(&pool->lock);
+    }
+    pool->nb_threads--;
+    pthread_cond_signal(&pool->ended);
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}
+
+/* Called with the lock held. */
+static void spawn(ThreadPool *pool)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+    sigset_t all, old;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, THREAD_STACK);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    int ret = pthread_create(&thread, &attr, thread_main, pool);
+    pthread_attr_destroy(&attr);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (ret == 0) {
+        pool->nb_threads++;
+    } else if (pool->nb_threads == 0) {
+        g_error("Could not create a thread: %s", g_strerror(ret));
+    }
+}
+
+static ThreadPool *pool_get(Loop *loop)
+{
+    if (!loop->threads) {
+        ThreadPool *pool = g_new0(ThreadPool, 1);
+        pthread_mutex_init(&pool->lock, NULL);
+        pthread_cond_init(&pool->wake, NULL);
+        pthread_cond_init(&pool->ended, NULL);
+        list_init(&pool->queue);
+        pool->loop = loop;
+        loop->threads = pool;
+    }
+    return loop->threads;
+}
+
+static ThreadTask *task_get(ThreadPool *pool)
+{
+    ThreadTask *task = pool->free;
+    if (task) {
+        pool->free = (ThreadTask *)task->link.next;
+    } else {
+        task = g_new0(ThreadTask, 1);
+    }
+    list_init(&task->link);
+    return task;
+}
+
+static void task_put(ThreadPool *pool, ThreadTask *task)
+{
+    task->link.next = (ListLink *)pool->free;
+    pool->free = task;
+}
+
+static void enqueue(ThreadPool *pool, ThreadTask *task)
+{
+    pthread_mutex_lock(&pool->lock);
+    list_append(&pool->queue, &task->link);
+    if (pool->nb_idle == 0 && pool->nb_threads < MAX_THREADS) {
+        spawn(pool);
+    }
+    pthread_cond_signal(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void disk_op_done(LoopWork *work)
+{
+    ThreadTask *task = container_of(work, ThreadTask, done);
+    DiskOp *op = task->op;
+    task_put(op->file->loop->threads, task);
+    op->file->loop->stats.completions++;
+    op->done(op, op->result);
+}
+
+void threads_start(Loop *loop, DiskOp *op)
+{
+    ThreadPool *pool = pool_get(loop);
+    ThreadTask *task = task_get(pool);
+    task->op = op;
+    loop_work_init(&task->done, disk_op_done);
+    enqueue(pool, task);
+}
+
+/* ---- blocking functions for coroutines ---- */
+
+typedef struct CoThreadCall {
+    LoopThreadFn *fn;
+    void *opaque;
+    int ret;
+    Coroutine *co;
+} CoThreadCall;
+
+static void call_in_thread(void *opaque)
+{
+    CoThreadCall *call = opaque;
+    call->ret = call->fn(call->opaque);
+}
+
+static void call_done(LoopWork *work)
+{
+    ThreadTask *task = container_of(work, ThreadTask, done);
+    CoThreadCall *call = task->opaque;
+    coroutine_enter(call->co);
+}
+
+int coroutine_fn loop_co_run_in_thread(Loop *loop, LoopThreadFn *fn, void *opaque)
+{
+    ThreadPool *pool = pool_get(loop);
+    CoThreadCall call = {.fn = fn, .opaque = opaque, .co = coroutine_self()};
+    ThreadTask *task = task_get(pool);
+    task->op = NULL;
+    task->fn = call_in_thread;
+    task->opaque = &call;
+    loop_work_init(&task->done, call_done);
+    enqueue(pool, task);
+    coroutine_yield();
+    task_put(pool, task);
+    return call.ret;
+}
+
+void threads_free(Loop *loop)
+{
+    ThreadPool *pool = loop->threads;
+    if (!pool) {
+        return;
+    }
+    pthread_mutex_lock(&pool->lock);
+    pool->stop = true;
+    pthread_cond_broadcast(&pool->wake);
+    while (pool->nb_threads > 0) {
+        pthread_cond_wait(&pool->ended, &pool->lock);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    while (pool->free) {
+        ThreadTask *task = task_get(pool);
+        g_free(task);
+    }
+    pthread_cond_destroy(&pool->wake);
+    pthread_cond_destroy(&pool->ended);
+    pthread_mutex_destroy(&pool->lock);
+    g_free(pool);
+    loop->threads = NULL;
+}

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Disk operations: the stage of the turn in which they start and end, and the choice of
+ * the engine.  Operations on files that are synchronous by nature (tmpfs) are executed
+ * right here, within a byte budget per round, so that sockets are not starved; buffered
+ * reads are tried here with RWF_NOWAIT first.
+ */
+#include "block/aio/disk.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "block/aio/coroutine-private.h"
+#include "block/aio/disk-private.h"
+#include "block/base/error.h"
+
+#define INLINE_BUDGET (1u << 20) /* bytes of inline I/O per round of stage 3 */
+
+static void kernel_submit(DiskFile *file, DiskOp *op)
+{
+    list_append(&file->loop->disk_pending, &op->link);
+}
+
+static int64_t kernel_size(DiskFile *file)
+{
+    return disk_fd_size(file->fd);
+}
+
+static void kernel_close(DiskFile *file)
+{
+    close(file->fd);
+}
+
+static const DiskFileOps kernel_ops = {
+    .name = "kernel",
+    .submit = kernel_submit,
+    .size = kernel_size,
+    .close = kernel_close,
+};
+
+/* ---- files ---- */
+
+/* Environment QDP_DISK=engine: never inline, so that tests reach the engines on tmpfs. */
+static bool force_engine(void)
+{
+    const char *value = getenv("QDP_DISK");
+    return value && strcmp(value, "engine") == 0;
+}
+
+static DiskEngine choose_engine(Loop *loop, const DiskFileInfo *info, DiskAio aio)
+{
+    bool ring = loop->backend->disk_start != NULL;
+    switch (aio) {
+    case DISK_AIO_THREADS:
+        return DISK_ENGINE_THREADS;
+    case DISK_AIO_NATIVE:
+        return DISK_ENGINE_LAIO;
+    default:
+        if (ring) {
+            return DISK_ENGINE_RING;
+        }
+        return info->direct && laio_open(loop, NULL) ? DISK_ENGINE_LAIO
+                                                     : DISK_ENGINE_THREADS;
+    }
+}
+
+DiskFile *disk_file_new(Loop *loop, int fd, const char *name, DiskAio aio, GError **errp)
+{
+    g_autofree DiskFile *file = g_new0(DiskFile, 1);
+    file->ops = &kernel_ops;
+    file->loop = loop;
+    file->fd = fd;
+    if (!disk_probe(file, name, errp)) {
+        return NULL;
+    }
+    if (aio == DISK_AIO_NATIVE) {
+        if (!file->info.direct) {
+            error_set(errp, "aio=native was specified, but it requires cache.direct=on, "
+                            "which was not specified.");
+            return NULL;
+        }
+        if (!laio_open(loop, errp)) {
+            return NULL;
+        }
+    }
+    if (aio == DISK_AIO_URING && !loop->backend->disk_start) {
+        error_set(errp, "aio=io_uring was specified, but io_uring is not available on "
+                        "this host");
+        return NULL;
+    }
+    file->engine = choose_engine(loop, &file->info, aio);
+    bool forced = force_engine();
+    file->inline_all = file->info.sync_by_nature && !forced;
+    file->inline_reads = !file->info.sync_by_nature && !file->info.direct && !forced;
+    return g_steal_pointer(&file);
+}
+
+DiskFile *disk_file_new_custom(Loop *loop, const DiskFileOps *ops, void *opaque,
+                               const DiskFileInfo *info)
+{
+    DiskFile *file = g_new0(DiskFile, 1);
+    file->ops = ops;
+    file->loop = loop;
+    file->opaque = opaque;
+    file->info = *info;
+    file->fd = -1;
+    return file;
+}
+
+void disk_file_free(DiskFile *file)
+{
+    if (file) {
+        file->ops->close(file);
+        g_free(file);
+    }
+}
+
+const DiskFileInfo *disk_file_info(const DiskFile *file)
+{
+    return &file->info;
+}
+
+int disk_file_fd(const DiskFile *file)
+{
+    return file->fd;
+}
+
+void *disk_file_opaque(const DiskFile *file)
+{
+    return file->opaque;
+}
+
+Loop *disk_file_loop(const DiskFile *file)
+{
+    return file->loop;
+}
+
+int64_t disk_file_size(DiskFile *file)
+{
+    return file->ops->size(file);
+}
+
+/* ---- operations ---- */
+
+void disk_submit(DiskOp *op)
+{
+    op->done_bytes = 0;
+    op->result = 0;
+    op->state = 0;
+    op->file->ops->submit(op->file, op);
+}
+
+void disk_op_complete(DiskOp *op, int ret)
+{
+    op->result = ret;
+    list_append(&op->file->loop->disk_finished, &op->link);
+}
+
+static void start_on_engine(Loop *loop, DiskOp *op)
+{
+    loop->stats.submitted_ops++;
+    bool rw = op->type == DISK_READ || op->type == DISK_WRITE;
+    switch (op->file->engine) {
+    case DISK_ENGINE_RING:
+        loop->backend->disk_start(loop, op);
+        break;
+    case DISK_ENGINE_LAIO:
+        if (rw) {
+            laio_start(loop, op);
+            break;
+        }
+        /* fall through */
+    default:
+        threads_start(loop, op);
+        break;
+    }
+}
+
+/* Execute @op here and now. True when it ended (result set), false on EAGAIN. */
+static bool run_inline(Loop *loop, DiskOp *op, int rwf_flags)
+{
+    for (;;) {
+        loop->stats.system_calls++;
+        ssize_t res = disk_op_attempt(op, rwf_flags);
+        if (rwf_flags && (res == -EAGAIN || res == -EOPNOTSUPP)) {
+            return false;
+        }
+        if (disk_op_progress(op, res)) {
+            loop->stats.inline_ops++;
+            return true;
+        }
+    }
+}
+
+/* How to start one operation; true when it ended inline. */
+static bool start(Loop *loop, DiskOp *op, uint64_t *budget)
+{
+    DiskFile *file = op->file;
+    if (file->inline_all) {
+        *budget -= MIN(*budget, op->len + 512);
+        return run_inline(loop, op, 0);
+    }
+    if (file->inline_reads && op->type == DISK_READ) {
+        *budget -= MIN(*budget, op->len + 512);
+        if (run_inline(loop, op, RWF_NOWAIT)) {
+            return true;
+        }
+    }
+    start_on_engine(loop, op);
+    return false;
+}
+
+bool loop_disk_stage(Loop *loop)
+{
+    uint64_t budget = INLINE_BUDGET;
+    bool progress = false;
+    ListLink batch;
+
+    list_init(&batch);
+    list_splice(&batch, &loop->disk_finished);
+    while (!list_empty(&batch)) {
+        DiskOp *op = list_first(&batch, DiskOp, link);
+        list_remove(&op->link);
+        progress = true;
+        op->done(op, op->result);
+    }
+    while (budget > 0 && !list_empty(&loop->disk_pending)) {
+        DiskOp *op = list_first(&loop->disk_pending, DiskOp, link);
+        list_remove(&op->link);
+        progress = true;
+        if (start(loop, op, &budget)) {
+            op->done(op, op->result);
+        }
+    }
+    return progress;
+}
+
+/* ---- waiting in a coroutine ---- */
+
+typedef struct CoDiskOp {
+    DiskOp op;
+    Coroutine *co;
+    int ret;
+} CoDiskOp;
+
+static void co_disk_done(DiskOp *op, int ret)
+{
+    CoDiskOp *wait = container_of(op, CoDiskOp, op);
+    wait->ret = ret;
+    coroutine_enter(wait->co);
+}
+
+int coroutine_fn disk_co_run(DiskFile *file, DiskOpType type, uint64_t offset,
+                             uint64_t len, const struct iovec *iov, int niov,
+                             unsigned flags)
+{
+    CoDiskOp wait = {
+        .op = {.file = file, .done = co_disk_done, .offset = offset, .len = len,
+               .iov = iov, .niov = niov, .type = type, .flags = flags},
+        .co = coroutine_self(),
+    };
+    disk_submit(&wait.op);
+    coroutine_yield();
+    return wait.ret;
+}
+
+void *disk_buffer_try_alloc(size_t align, size_t len)
+{
+    void *buf;
+    return posix_memalign(&buf, MAX(align, sizeof(void *)), MAX(len, 1)) ? NULL : buf;
+}
+
+void disk_buffer_free(void *buf)
+{
+    free(buf);
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The inside of a loop, for the files of block/aio: what the backends (io_uring, epoll)
+ * implement, and where disk operations wait for their stage.
+ */
+#ifndef BLOCK_AIO_LOOP_PRIVATE_H
+#define BLOCK_AIO_LOOP_PRIVATE_H
+
+#include <stdatomic.h>
+#include "block/aio/disk.h"
+#include "block/aio/loop.h"
+
+typedef struct LoopBackend {
+    const char *name;
+    bool (*init)(Loop *loop, GError **errp);
+    void (*fini)(Loop *loop);
+    void (*fd_watch)(LoopFd *watch);  /* watch->events changed */
+    void (*sock_start)(SockOp *op);   /* op->msg is set */
+    void (*sock_cancel)(SockOp *op);
+    /* NULL: this backend has no disk operations of its own. */
+    void (*disk_start)(Loop *loop, DiskOp *op);
+    /* Submit everything, wait up to timeout_ns (-1: for ever, 0: do not wait) and run
+     * the callbacks of what completed. */
+    void (*turn)(Loop *loop, int64_t timeout_ns);
+} LoopBackend;
+
+extern const LoopBackend loop_backend_uring;
+extern const LoopBackend loop_backend_epoll;
+
+typedef struct ThreadPool ThreadPool;
+typedef struct LaioContext LaioContext;
+
+struct Loop {
+    const LoopBackend *backend;
+    void *be;
+    int64_t now_ns;
+    bool stop;
+    ListLink ready; /* Coroutine.link */
+    ListLink work;  /* LoopWork.link */
+    ListLink hooks; /* LoopWork.link */
+    ListLink disk_pending;  /* DiskOp.link: to be started in stage 3 */
+    ListLink disk_finished; /* DiskOp.link: done to be called in stage 3 */
+    LoopTimer **timers;     /* a binary heap */
+    int nb_timers, max_timers;
+    /* loop_post() */
+    _Atomic(LoopWork *) posted; /* a stack, linked by link.next */
+    LoopFd post_fd;
+    /* signals */
+    LoopFd signal_fd;
+    LoopSignalFn *signal_fn;
+    void *signal_opaque;
+    /* made when first used */
+    ThreadPool *threads;
+    LaioContext *laio;
+    struct {
+        uint64_t turns, system_calls, inline_ops, submitted_ops, completions;
+    } stats;
+};
+
+/* Put a coroutine on the ready list: it runs in stage 2. */
+void loop_ready(Loop *loop, Coroutine *co);
+
+/* Backends call this after the wait, before the first callback. */
+void loop_clock_update(Loop *loop);
+
+/* timers (loop-timer.c) */
+void loop_timers_run(Loop *loop);
+int64_t loop_timers_next(const Loop *loop); /* deadline, or INT64_MAX */
+
+/* disk stage (disk.c): false when nothing was there to do */
+bool loop_disk_stage(Loop *loop);
+
+/* The socket operation ended (backends): bytes, 0 or -errno. Calls fn. */
+void sock_op_end(SockOp *op, ssize_t result);
+/* @bytes of a send went out: true when all is sent, else msg points at the rest. */
+bool sock_op_advance(SockOp *op, size_t bytes);
+
+/* engines */
+void threads_start(Loop *loop, DiskOp *op);
+void threads_run(Loop *loop, LoopWork *done, void (*fn)(void *opaque), void *opaque);
+void threads_free(Loop *loop);
+bool laio_open(Loop *loop, GError **errp);
+void laio_start(Loop *loop, DiskOp *op);
+void laio_flush(Loop *loop); /* one io_submit for all that was started */
+void laio_free(Loop *loop);
+
+/* One synchronous attempt at the rest of @op by preadv2/pwritev2 and friends with
+ * @rwf_flags: bytes moved, or -errno. */
+ssize_t disk_op_attempt(DiskOp *op, int rwf_flags);
+/* An engine moved @res bytes (or -errno): true when the operation has ended, with
+ * op->result set; false when it is to be started again for the rest. */
+bool disk_op_progress(DiskOp *op, ssize_t res);
+/* The rest of the vector. Returns niov; *ret_iov may be op's own iov. */
+int disk_op_rest(DiskOp *op, const struct iovec **ret_iov);
+int disk_op_fd(const DiskOp *op);
+
+#endif

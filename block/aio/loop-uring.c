@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The io_uring backend: disks, sockets and other fds in one ring, one system call a turn.
+ *
+ * The ring is made with the best flags the kernel takes: SINGLE_ISSUER|DEFER_TASKRUN
+ * (6.1), else COOP_TASKRUN (5.19), else plain (5.10 and later).  Under DEFER_TASKRUN
+ * completions appear only inside io_uring_enter.
+ *
+ * U1 user_data is a pointer whose two low bits tell its type; 0 is "nobody waits";
+ * U2 a watch that was stopped leaves an orphaned Poll behind, which frees itself when its
+ *    completion comes: the watch's own memory may be gone by then.
+ */
+#include <errno.h>
+#include <liburing.h>
+#include <poll.h>
+#include <string.h>
+
+#include "block/aio/disk-private.h"
+#include "block/base/error.h"
+
+#define SQ_ENTRIES 128
+#define CQ_ENTRIES 1024
+
+enum { TAG_SOCK = 1, TAG_DISK = 2, TAG_POLL = 3, TAG_MASK = 3 };
+
+typedef struct Poll {
+    LoopFd *watch; /* NULL: orphaned */
+} Poll;
+
+typedef struct UringState {
+    struct io_uring ring;
+} UringState;
+
+static int setup_ring(struct io_uring *ring)
+{
+    static const unsigned ladder[] = {
+#if defined(IORING_SETUP_SINGLE_ISSUER) && defined(IORING_SETUP_DEFER_TASKRUN)
+        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+#endif
+#ifdef IORING_SETUP_COOP_TASKRUN
+        IORING_SETUP_COOP_TASKRUN,
+#endif
+        0,
+    };
+    int ret = -EINVAL;
+    for (unsigned i = 0; i < G_N_ELEMENTS(ladder) && ret == -EINVAL; i++) {
+        struct io_uring_params params;
+        memset(&params, 0, sizeof(params));
+        params.flags = ladder[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+        params.cq_entries = CQ_ENTRIES;
+        ret = io_uring_queue_init_params(SQ_ENTRIES, ring, &params);
+        if (ret == 0 && !(params.features & IORING_FEAT_NODROP)) {
+            io_uring_queue_exit(ring); /* completions could be lost */
+            return -ENOSYS;
+        }
+    }
+    return ret;
+}
+
+static bool uring_init(Loop *loop, GError **errp)
+{
+    UringState *be = g_new0(UringState, 1);
+    int ret = setup_ring(&be->ring);
+    if (ret < 0) {
+        error_set_errno(errp, -ret, "Could not create an io_uring");
+        g_free(be);
+        return false;
+    }
+    io_uring_ring_dontfork(&be->ring);
+    io_uring_register_ring_fd(&be->ring); /* an optimisation; may fail */
+    loop->be = be;
+    return true;
+}
+
+static void uring_fini(Loop *loop)
+{
+    UringState *be = loop->be;
+    io_uring_queue_exit(&be->ring);
+    g_free(be);
+}
+
+static struct io_uring_sqe *get_sqe(Loop *loop)
+{
+    UringState *be = loop->be;
+    struct io_uring_sqe *sqe;
+    while (!(sqe = io_uring_get_sqe(&be->ring))) {
+        loop->stats.system_calls++;
+        io_uring_submit(&be->ring);
+    }
+    return sqe;
+}
+
+static void set_data(struct io_uring_sqe *sqe, void *ptr, unsigned tag)
+{
+    io_uring_sqe_set_data64(sqe, (uintptr_t)ptr | tag);
+}
+
+/* ---- fds ---- */
+
+static void arm_poll(Poll *poll)
+{
+    LoopFd *watch = poll->watch;
+    struct io_uring_sqe *sqe = get_sqe(watch->loop);
+    io_uring_prep_poll_add(sqe, watch->fd, watch->events);
+    set_data(sqe, poll, TAG_POLL);
+}
+
+static void uring_fd_watch(LoopFd *watch)
+{
+    Poll *poll = watch->engine;
+    if (poll) { /* stop what runs; it ends as an orphan (U2) */
+        struct io_uring_sqe *sqe = get_sqe(watch->loop);
+        io_uring_prep_poll_remove(sqe, (uintptr_t)poll | TAG_POLL);
+        io_uring_sqe_set_data64(sqe, 0);
+        poll->watch = NULL;
+        watch->engine = NULL;
+        UringState *be = watch->loop->be;
+        watch->loop->stats.system_calls++;
+        io_uring_submit(&be->ring); /* the fd may be closed next */
+    }
+    if (watch->events) {
+        poll = g_new(Poll, 1);
+        poll->watch = watch;
+        watch->engine = poll;
+        arm_poll(poll);
+    }
+}
+
+static void poll_completed(Poll *poll, int res)
+{
+    LoopFd *watch = poll->watch;
+    if (!watch) {
+        g_free(poll);
+        return;
+    }
+    watch->fn(watch, res < 0 ? POLLERR : (unsigned)res);
+    if (poll->watch) {
+        arm_poll(poll);
+    } else {
+        g_free(poll); /* stopped inside its callback; its own completion was this one */
+    }
+}
+
+/* ---- sockets ---- */
+
+static void uring_sock_start(SockOp *op)
+{
+    struct io_uring_sqe *sqe = get_sqe(op->loop);
+    struct msghdr *msg = &op->msg;
+    if (op->is_send) {
+        if (msg->msg_iovlen == 1) {
+            io_uring_prep_send(sqe, op->fd, msg->msg_iov->iov_base, msg->msg_iov->iov_len,
+                               MSG_NOSIGNAL);
+        } else {
+            io_uring_prep_sendmsg(sqe, op->fd, msg, MSG_NOSIGNAL);
+        }
+    } else if (msg->msg_iovlen == 1) {
+        io_uring_prep_recv(sqe, op->fd, msg->msg_iov->iov_base, msg->msg_iov->iov_len, 0);
+    } else {
+        io_uring_prep_recvmsg(sqe, op->fd, msg, 0);
+    }
+    set_data(sqe, op, TAG_SOCK);
+}
+
+static void uring_sock_cancel(SockOp *op)
+{
+    struct io_uring_sqe *sqe = get_sqe(op->loop);
+    io_uring_prep_cancel64(sqe, (uintptr_t)op | TAG_SOCK, 0);
+    io_uring_sqe_set_data64(sqe, 0);
+}
+
+static void sock_completed(SockOp *op, int res)
+{
+    if (res == -EINTR || res == -EAGAIN) {
+        uring_sock_start(op);
+    } else if (res > 0 && op->is_send) {
+        if (sock_op_advance(op, res)) {
+            sock_op_end(op, op->done_bytes);
+        } else {
+            uring_sock_start(op);
+        }
+    } else {
+        sock_op_end(op, res);
+    }
+}
+
+/* ---- disks ---- */
+
+static void uring_disk_start(Loop *loop, DiskOp *op)
+{
+    int fd = disk_op_fd(op);
+    int mode = FALLOC_FL_KEEP_SIZE;
+
+    if (op->type >= DISK_DISCARD) { /* no ring operation for these */
+        threads_start(loop, op);
+        return;
+    }
+    struct io_uring_sqe *sqe = get_sqe(loop);
+    switch (op->type) {
+    case DISK_READ:
+        if (op->niov == 1) {
+            io_uring_prep_read(sqe, fd, op->iov->iov_base, op->iov->iov_len, op->offset);
+        } else {
+            io_uring_prep_readv(sqe, fd, op->iov, op->niov, op->offset);
+        }
+        break;
+    case DISK_WRITE:
+        if (op->niov == 1) {
+            io_uring_prep_write(sqe, fd, op->iov->iov_base, op->iov->iov_len, op->offset);
+        } else {
+            io_uring_prep_writev(sqe, fd, op->iov, op->niov, op->offset);
+        }
+        if (op->flags & DISK_FUA) {
+            sqe->rw_flags |= RWF_DSYNC;
+        }
+        break;
+    case DISK_SYNC:
+        io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+        break;
+    default:
+        mode |= op->type == DISK_ZERO ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE;
+        io_uring_prep_fallocate(sqe, fd, mode, op->offset, op->len);
+        break;
+    }
+    set_data(sqe, op, TAG_DISK);
+}
+
+static void disk_completed(Loop *loop, DiskOp *op, int res)
+{
+    loop->stats.completions++;
+    if (res == -EAGAIN || (res == -EOPNOTSUPP && op->type == DISK_ZERO)) {
+        threads_start(loop, op); /* has the fall-backs, and waits */
+    } else if (disk_op_progress(op, res)) {
+        op->done(op, op->result);
+    } else {
+        threads_start(loop, op); /* short: the rest is rare enough for a thread */
+    }
+}
+
+/* ---- the turn ---- */
+
+static void dispatch(Loop *loop, uint64_t data, int res)
+{
+    void *ptr = (void *)(uintptr_t)(data & ~(uint64_t)TAG_MASK);
+    switch (data & TAG_MASK) {
+    case TAG_SOCK:
+        sock_completed(ptr, res);
+        break;
+    case TAG_DISK:
+        disk_completed(loop, ptr, res);
+        break;
+    case TAG_POLL:
+        poll_completed(ptr, res);
+        break;
+    default:
+        break;
+    }
+}
+
+static void submit_and_wait(struct io_uring *ring, int64_t timeout_ns)
+{
+    struct io_uring_cqe *cqe;
+    if (timeout_ns == 0) {
+        io_uring_submit_and_get_events(ring);
+    } else if (timeout_ns < 0) {
+        io_uring_submit_and_wait(ring, 1);
+    } else {
+        struct __kernel_timespec ts = {.tv_sec = timeout_ns / 1000000000,
+                                       .tv_nsec = timeout_ns % 1000000000};
+        io_uring_submit_and_wait_timeout(ring, &cqe, 1, &ts, NULL);
+    }
+}
+
+static void uring_turn(Loop *loop, int64_t timeout_ns)
+{
+    UringState *be = loop->be;
+    struct io_uring_cqe *cqe;
+
+    loop->stats.system_calls++;
+    submit_and_wait(&be->ring, timeout_ns);
+    loop_clock_update(loop);
+    /* As many as there are now: callbacks may add more, which is the next turn's. */
+    for (unsigned n = io_uring_cq_ready(&be->ring); n > 0; n--) {
+        if (io_uring_peek_cqe(&be->ring, &cqe) < 0) {
+            break;
+        }
+        uint64_t data = cqe->user_data;
+        int res = cqe->res;
+        io_uring_cqe_seen(&be->ring, cqe);
+        dispatch(loop, data, res);
+    }
+}
+
+const LoopBackend loop_backend_uring = {
+    .name = "io_uring",
+    .init = uring_init,
+    .fini = uring_fini,
+    .fd_watch = uring_fd_watch,
+    .sock_start = uring_sock_start,
+    .sock_cancel = uring_sock_cancel,
+    .disk_start = uring_disk_start,
+    .turn = uring_turn,
+};

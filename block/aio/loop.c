@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The event loop's turn, ready coroutines, work, posts and signals.  How it waits is the
+ * backend's (loop-uring.c, loop-epoll.c); when disk operations start is disk.c's.
+ *
+ * Invariants:
+ *  - now_ns is read once a turn, after the wait;
+ *  - stages 2 and 3 repeat at most READY_ROUNDS times before the kernel is asked again.
+ */
+#include "block/aio/loop.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "block/aio/coroutine-private.h"
+#include "block/aio/loop-private.h"
+#include "block/base/error.h"
+
+#define READY_ROUNDS 16
+
+static int64_t clock_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
+}
+
+/* ---- posts from other threads ---- */
+
+static void run_posted(LoopFd *watch, unsigned revents)
+{
+    Loop *loop = watch->loop;
+    uint64_t count;
+    while (read(watch->fd, &count, sizeof(count)) < 0 && errno == EINTR) {
+    }
+    loop->stats.system_calls++;
+    LoopWork *stack = atomic_exchange(&loop->posted, NULL);
+    LoopWork *fifo = NULL;
+    while (stack) { /* the stack is last-in first-out; turn it round */
+        LoopWork *next = (LoopWork *)stack->link.next;
+        stack->link.next = (ListLink *)fifo;
+        fifo = stack;
+        stack = next;
+    }
+    while (fifo) {
+        LoopWork *next = (LoopWork *)fifo->link.next;
+        list_init(&fifo->link);
+        loop_work_schedule(loop, fifo);
+        fifo = next;
+    }
+}
+
+void loop_post(Loop *loop, LoopWork *work)
+{
+    LoopWork *head = atomic_load(&loop->posted);
+    do {
+        work->link.next = (ListLink *)head;
+    } while (!atomic_compare_exchange_weak(&loop->posted, &head, work));
+    if (!head) { /* the first wakes the loop; the others ride along */
+        uint64_t one = 1;
+        while (write(loop->post_fd.fd, &one, sizeof(one)) < 0 && errno == EINTR) {
+        }
+    }
+}
+
+/* ---- life ---- */
+
+static bool start_backend(Loop *loop, LoopKind kind, GError **errp)
+{
+    const char *forced = getenv("QDP_LOOP");
+    if (kind == LOOP_AUTO && forced) {
+        kind = strcmp(forced, "epoll") == 0 ? LOOP_EPOLL : LOOP_URING;
+    }
+#ifdef HAVE_URING
+    if (kind != LOOP_EPOLL) {
+        loop->backend = &loop_backend_uring;
+        if (loop->backend->init(loop, kind == LOOP_URING ? errp : NULL)) {
+            return true;
+        }
+        if (kind == LOOP_URING) {
+            return false;
+        }
+    }
+#else
+    if (kind == LOOP_URING) {
+        error_set(errp, "io_uring is not supported by this build");
+        return false;
+    }
+#endif
+    loop->backend = &loop_backend_epoll;
+    return loop->backend->init(loop, errp);
+}
+
+Loop *loop_new(LoopKind kind, GError **errp)
+{
+    Loop *loop = g_new0(Loop, 1);
+    list_init(&loop->ready);
+    list_init(&loop->work);
+    list_init(&loop->hooks);
+    list_init(&loop->disk_pending);
+    list_init(&loop->disk_finished);
+    loop->signal_fd.fd = -1;
+    loop->now_ns = clock_ns();
+    if (!start_backend(loop, kind, errp)) {
+        g_free(loop);
+        return NULL;
+    }
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0) {
+        error_set_errno(errp, errno, "Could not create an eventfd");
+        loop->backend->fini(loop);
+        g_free(loop);
+        return NULL;
+    }
+    loop_fd_init(&loop->post_fd, loop, fd, run_posted);
+    loop_fd_watch(&loop->post_fd, POLLIN);
+    return loop;
+}
+
+void loop_free(Loop *loop)
+{
+    if (!loop) {
+        return;
+    }
+    threads_free(loop);
+    laio_free(loop);
+    loop_fd_watch(&loop->post_fd, 0);
+    if (loop->signal_fd.fd >= 0) {
+        loop_fd_watch(&loop->signal_fd, 0);
+        close(loop->signal_fd.fd);
+    }
+    loop->backend->fini(loop);
+    close(loop->post_fd.fd);
+    g_free(loop->timers);
+    g_free(loop);
+    coroutine_pool_trim();
+}
+
+const char *loop_kind_name(const Loop *loop)
+{
+    return loop->backend->name;
+}
+
+int64_t loop_now_ns(Loop *loop)
+{
+    return loop->now_ns;
+}
+
+/* ---- the turn ---- */
+
+static bool run_ready(Loop *loop)
+{
+    ListLink batch;
+    bool progress = false;
+
+    list_init(&batch);
+    list_splice(&batch, &loop->work);
+    while (!list_empty(&batch)) {
+        LoopWork *work = list_first(&batch, LoopWork, link);
+        list_remove(&work->link);
+        work->fn(work);
+        progress = true;
+    }
+    list_splice(&batch, &loop->ready);
+    while (!list_empty(&batch)) {
+        Coroutine *co = list_first(&batch, Coroutine, link);
+        list_remove(&co->link);
+        coroutine_enter(co);
+        progress = true;
+    }
+    return progress;
+}
+
+static void run_hooks(Loop *loop)
+{
+    ListLink batch;
+
+    list_init(&batch);
+    list_splice(&batch, &loop->hooks);
+    while (!list_empty(&batch)) {
+        LoopWork *hook = list_first(&batch, LoopWork, link);
+        list_remove(&hook->link);
+        hook->fn(hook);
+    }
+}
+
+static bool has_ready(const Loop *loop)
+{
+    return !list_empty(&loop->work) || !list_empty(&loop->ready) ||
+           !list_empty(&loop->disk_pending) || !list_empty(&loop->disk_finished) ||
+           !list_empty(&loop->hooks);
+}
+
+static void turn(Loop *loop)
+{
+    loop->stats.turns++;
+    loop_timers_run(loop);
+    for (int round = 0; round < READY_ROUNDS; round++) {
+        bool progress = run_ready(loop);
+        progress |= loop_disk_stage(loop);
+        if (!progress) {
+            break;
+        }
+    }
+    run_hooks(loop);
+    laio_flush(loop);
+
+    int64_t timeout = -1;
+    if (has_ready(loop) || loop->stop) {
+        timeout = 0;
+    } else if (loop->nb_timers) {
+        timeout = MAX(loop_timers_next(loop) - clock_ns(), 0);
+    }
+    loop->backend->turn(loop, timeout);
+}
+
+void loop_clock_update(Loop *loop)
+{
+    loop->now_ns = clock_ns();
+}
+
+void loop_run(Loop *loop)
+{
+    loop->stop = false;
+    while (!loop->stop) {
+        turn(loop);
+    }
+}
+
+void loop_stop(Loop *loop)
+{
+    loop->stop = true;
+}
+
+typedef struct RunCoroutine {
+    Loop *loop;
+    CoroutineEntry *entry;
+    void *opaque;
+} RunCoroutine;
+
+static void coroutine_fn run_and_stop(void *opaque)
+{
+    RunCoroutine *run = opaque;
+    run->entry(run->opaque);
+    loop_stop(run->loop);
+}
+
+void loop_run_coroutine(Loop *loop, CoroutineEntry *entry, void *opaque)
+{
+    RunCoroutine run = {loop, entry, opaque};
+    loop->stop = false;
+    loop_ready(loop, coroutine_new(run_and_stop, &run, CO_STACK_CONTROL));
+    while (!loop->stop) {
+        turn(loop);
+    }
+}
+
+/* ---- work ---- */
+
+void loop_ready(Loop *loop, Coroutine *co)
+{
+    list_append(&loop->ready, &co->link);
+}
+
+void loop_work_init(LoopWork *work, LoopWorkFn *fn)
+{
+    list_init(&work->link);
+    work->fn = fn;
+}
+
+void loop_work_schedule(Loop *loop, LoopWork *work)
+{
+    if (!list_linked(&work->link)) {
+        list_append(&loop->work, &work->link);
+    }
+}
+
+void loop_work_cancel(LoopWork *work)
+{
+    list_remove(&work->link);
+}
+
+void loop_flush_schedule(Loop *loop, LoopWork *hook)
+{
+    if (!list_linked(&hook->link)) {
+        list_append(&loop->hooks, &hook->link);
+    }
+}
+
+typedef struct Sleeper {
+    LoopTimer timer;
+    Coroutine *co;
+} Sleeper;
+
+static void sleep_over(LoopTimer *timer)
+{
+    coroutine_enter(container_of(timer, Sleeper, timer)->co);
+}
+
+void coroutine_fn co_sleep_ns(Loop *loop, int64_t duration_ns)
+{
+    Sleeper sleeper = {.co = coroutine_self()};
+    loop_timer_init(&sleeper.timer, loop, sleep_over);
+    loop_timer_arm(&sleeper.timer, clock_ns() + duration_ns);
+    coroutine_yield();
+}
+
+/* ---- fds and signals ---- */
+
+void loop_fd_init(LoopFd *watch, Loop *loop, int fd, LoopFdFn *fn)
+{
+    watch->loop = loop;
+    watch->fn = fn;
+    watch->fd = fd;
+    watch->events = 0;
+    watch->engine = NULL;
+}
+
+void loop_fd_watch(LoopFd *watch, unsigned events)
+{
+    if (watch->events != events) {
+        watch->events = events;
+        watch->loop->backend->fd_watch(watch);
+    }
+}
+
+static void signal_ready(LoopFd *watch, unsigned revents)
+{
+    Loop *loop = watch->loop;
+    struct signalfd_siginfo info;
+    while (read(watch->fd, &info, sizeof(info)) == sizeof(info)) {
+        loop->signal_fn(loop->signal_opaque, (int)info.ssi_signo);
+    }
+}
+
+bool loop_signals(Loop *loop, const int *signos, int nb_signos, LoopSignalFn *fn,
+                  void *opaque, GError **errp)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    for (int i = 0; i < nb_signos; i++) {
+        sigaddset(&set, signos[i]);
+    }
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0) {
+        error_set_errno(errp, errno, "Could not create a signalfd");
+        return false;
+    }
+    loop->signal_fn = fn;
+    loop->signal_opaque = opaque;
+    loop_fd_init(&loop->signal_fd, loop, fd, signal_ready);
+    loop_fd_watch(&loop->signal_fd, POLLIN);
+    return true;
+}
+
+void loop_stats_foreach(Loop *loop,
+                        void (*visit)(void *opaque, const char *name, uint64_t value),
+                        void *opaque)
+{
+    visit(opaque, "turns", loop->stats.turns);
+    visit(opaque, "system-calls", loop->stats.system_calls);
+    visit(opaque, "inline-ops", loop->stats.inline_ops);
+    visit(opaque, "submitted-ops", loop->stats.submitted_ops);
+    visit(opaque, "completions", loop->stats.completions);
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* JSON text from values: one line as on a QMP socket, or indented as the tools print. */
+#include <math.h>
+#include <string.h>
+
+#include "block/base/json-private.h"
+
+static void append_string(GString *out, const char *text)
+{
+    g_string_append_c(out, '"');
+    for (const char *p = text; *p; p = g_utf8_next_char(p)) {
+        gunichar c = g_utf8_get_char(p);
+        switch (c) {
+        case '"':
+            g_string_append(out, "\\\"");
+            break;
+        case '\\':
+            g_string_append(out, "\\\\");
+            break;
+        case '\b':
+            g_string_append(out, "\\b");
+            break;
+        case '\f':
+            g_string_append(out, "\\f");
+            break;
+        case '\n':
+            g_string_append(out, "\\n");
+            break;
+        case '\r':
+            g_string_append(out, "\\r");
+            break;
+        case '\t':
+            g_string_append(out, "\\t");
+            break;
+        default:
+            if (c >= 0x10000) {
+                c -= 0x10000;
+                g_string_append_printf(out, "\\u%04X\\u%04X", 0xd800 + (c >> 10),
+                                       0xdc00 + (c & 0x3ff));
+            } else if (c < 0x20 || c >= 0x7f) {
+                g_string_append_printf(out, "\\u%04X", c);
+            } else {
+                g_string_append_c(out, (char)c);
+            }
+        }
+    }
+    g_string_append_c(out, '"');
+}
+
+static void append_double(GString *out, double number)
+{
+    char buf[G_ASCII_DTOSTR_BUF_SIZE];
+    if (!isfinite(number)) { /* JSON has no word for it */
+        g_string_append(out, "null");
+        return;
+    }
+    /* the shortest text that reads back as the same number */
+    for (int digits = 15; digits <= 17; digits++) {
+        char fmt[8];
+        g_snprintf(fmt, sizeof(fmt), "%%.%dg", digits);
+        g_ascii_formatd(buf, sizeof(buf), fmt, number);
+        if (g_ascii_strtod(buf, NULL) == number) {
+            break;
+        }
+    }
+    g_string_append(out, buf);
+}
+
+static void newline(GString *out, int indent)
+{
+    g_string_append_c(out, '\n');
+    for (int i = 0; i < indent; i++) {
+        g_string_append(out, "    ");
+    }
+}
+
+/* @indent < 0: on one line */
+static void append_value(GString *out, const JsonValue *value, int indent)
+{
+    bool pretty = indent >= 0;
+    bool object = value->type == JSON_OBJECT;
+
+    switch (value->type) {
+    case JSON_NULL:
+        g_string_append(out, "null");
+        return;
+    case JSON_BOOL:
+        g_string_append(out, value->flag ? "true" : "false");
+        return;
+    case JSON_INT:
+        g_string_append_printf(out, "%" G_GINT64_FORMAT, value->integer);
+        return;
+    case JSON_UINT:
+        g_string_append_printf(out, "%" G_GUINT64_FORMAT, value->natural);
+        return;
+    case JSON_DOUBLE:
+        append_double(out, value->real);
+        return;
+    case JSON_STRING:
+        append_string(out, value->text);
+        return;
+    default:
+        break;
+    }
+    g_string_append_c(out, object ? '{' : '[');
+    for (size_t i = 0; i < value->size; i++) {
+        if (i) {
+            g_string_append(out, pretty ? "," : ", ");
+        }
+        if (pretty) {
+            newline(out, indent + 1);
+        }
+        if (object) {
+            append_string(out, value->items[i].key);
+            g_string_append(out, ": ");
+        }
+        append_value(out, value->items[i].value, pretty ? indent + 1 : -1);
+    }
+    if (pretty) {
+        newline(out, indent);
+    }
+    g_string_append_c(out, object ? '}' : ']');
+}
+
+void json_append_to(const JsonValue *value, GString *out)
+{
+    append_value(out, value, -1);
+}
+
+char *json_to_string(const JsonValue *value)
+{
+    GString *out = g_string_new(NULL);
+    append_value(out, value, -1);
+    return g_string_free(out, FALSE);
+}
+
+char *json_to_string_pretty(const JsonValue *value)
+{
+    GString *out = g_string_new(NULL);
+    append_value(out, value, 0);
+    return g_string_free(out, FALSE);
+}
