@@ -17,40 +17,60 @@ static void coroutine_fn quiesce_below(BlockNode *node)
     }
 }
 
-void coroutine_fn graph_co_drain_begin(BlockNode *node)
+void coroutine_fn graph_co_drain_begin(GraphDrain *drain, BlockNode *node)
 {
     Graph *graph = node->graph;
+    unsigned count = 0;
 
-    node->quiesce++;
+    list_foreach(it, &graph->ports) {
+        count++;
+    }
+    drain->graph = graph;
+    drain->nb_ports = 0;
+    drain->ports = g_new(BlockPort *, MAX(count, 1));
     list_foreach(it, &graph->ports) {
         BlockPort *port = container_of(it, BlockPort, in_graph);
         if (node_reaches(port->root, node)) {
             port->quiesce++;
+            drain->ports[drain->nb_ports++] = port;
         }
     }
-    list_foreach(it, &graph->ports) {
-        BlockPort *port = container_of(it, BlockPort, in_graph);
-        if (node_reaches(port->root, node)) {
-            while (port->in_flight) {
-                co_queue_wait(&port->idle);
-            }
+    list_append(&graph->drains, &drain->link);
+    /* Waiting yields: a port may go away meanwhile and leave the array (then look again
+     * from the start; those already idle cost nothing). */
+    for (unsigned i = 0; i < drain->nb_ports;) {
+        if (drain->ports[i]->in_flight) {
+            co_queue_wait(&drain->ports[i]->idle);
+            i = 0;
+        } else {
+            i++;
         }
     }
     quiesce_below(node);
 }
 
-void graph_drain_end(BlockNode *node)
+void drain_forget_port(BlockPort *port)
 {
-    Graph *graph = node->graph;
-
-    node->quiesce--;
-    list_foreach_safe(it, next, &graph->ports) {
-        BlockPort *port = container_of(it, BlockPort, in_graph);
-        if (node_reaches(port->root, node)) {
-            g_assert(port->quiesce > 0);
-            if (--port->quiesce == 0) {
-                port_resume(port);
+    list_foreach(it, &port->graph->drains) {
+        GraphDrain *drain = container_of(it, GraphDrain, link);
+        for (unsigned i = 0; i < drain->nb_ports; i++) {
+            if (drain->ports[i] == port) {
+                drain->ports[i] = drain->ports[--drain->nb_ports];
+                break;
             }
         }
     }
+}
+
+void graph_drain_end(GraphDrain *drain)
+{
+    list_remove(&drain->link);
+    for (unsigned i = 0; i < drain->nb_ports; i++) {
+        BlockPort *port = drain->ports[i];
+        g_assert(port->quiesce > 0);
+        if (--port->quiesce == 0) {
+            port_resume(port);
+        }
+    }
+    g_free(drain->ports);
 }

@@ -169,6 +169,7 @@ struct BlockDriver {
 
 /* ---- the one table (driver/table.c) ---- */
 const BlockDriver *driver_lookup(BlockdevDriver id);
+const BlockDriver *driver_lookup_name(const char *name);
 const BlockDriver *driver_probe(const uint8_t *head, size_t len);
 
 /* ---- children (edge.c, open.c) ---- */

@@ -24,7 +24,8 @@ struct DirectOp {
 struct Graph {
     Loop *loop;
     ListLink nodes; /* BlockNode.in_graph */
-    ListLink ports; /* BlockPort.in_graph */
+    ListLink ports;  /* BlockPort.in_graph */
+    ListLink drains; /* GraphDrain.link: those that have begun */
     GHashTable *by_name;
     unsigned next_name;
     const GraphEvents *events;
@@ -50,12 +51,21 @@ struct BlockPort {
     int quiesce;
     ListLink parked; /* BlockRequest.link */
     CoQueue idle;    /* waiters for in_flight == 0 */
+    CoQueue resumed; /* waiters for quiesce == 0 */
     PortStats stats;
     const PortUser *user;
     void *opaque;
     char *name;
     ListLink in_graph;
 };
+
+static inline Graph *graph_of(const BlockNode *node)
+{
+    return node->graph;
+}
+
+/* drain.c: @port goes away; no drain may remember it. */
+void drain_forget_port(BlockPort *port);
 
 /* epoch.c */
 uint8_t epoch_enter(Graph *graph);
@@ -84,6 +94,9 @@ BlockEdge *edge_new(BlockNode *parent_node, BlockPort *parent_port, BlockNode *c
                     const char *role);
 void edge_set_child(BlockEdge *edge, BlockNode *child);
 void edge_unlink(BlockEdge *edge); /* the reference is the caller's then */
+
+/* snapshot.c: move every edge that leads to @from, but @except, to @to. */
+void edges_move(BlockNode *from, BlockNode *to, const BlockEdge *except);
 
 /* node.c */
 BlockNode *node_new(Graph *graph, const char *name, GError **errp);

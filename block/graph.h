@@ -36,6 +36,10 @@ void graph_set_events(Graph *graph, const GraphEvents *events, void *opaque);
 /* The simulator's seam: who opens the files named by the `file` driver. */
 void graph_set_open_file(Graph *graph, GraphOpenFile *fn, void *opaque);
 
+/* Daemons lock the files they open (client-contract.md, 0.6: locking=auto); tools do not,
+ * so that they can look at images a daemon holds. Off until told. */
+void graph_set_locking(Graph *graph, bool lock_files);
+
 /* Find a node by node name; NULL if there is none. Borrowed. */
 BlockNode *graph_lookup(Graph *graph, const char *node_name);
 /* The same with QEMU's error: "Cannot find device='' nor node-name='X'" style texts. */
@@ -61,10 +65,17 @@ void coroutine_fn graph_co_close_all(Graph *graph);
 
 /*
  * Drain: afterwards no request is in flight in @node, its own I/O has ended, and requests
- * that arrive at ports above it are parked until _end. Nests.
+ * that arrive at ports above it are parked until _end. Nests. The token is the caller's
+ * and remembers which ports were stopped: the graph may change in between.
  */
-void coroutine_fn graph_co_drain_begin(BlockNode *node);
-void graph_drain_end(BlockNode *node);
+typedef struct GraphDrain {
+    Graph *graph;
+    ListLink link;
+    BlockPort **ports;
+    unsigned nb_ports;
+} GraphDrain;
+void coroutine_fn graph_co_drain_begin(GraphDrain *drain, BlockNode *node);
+void graph_drain_end(GraphDrain *drain);
 
 /*
  * blockdev-snapshot: @overlay becomes the parent of @node: every user of @node (but the

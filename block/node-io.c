@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 
+#include "block/base/error.h"
 #include "block/base/iov.h"
 #include "block/graph-private.h"
 

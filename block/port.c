@@ -126,6 +126,7 @@ void port_submit(BlockPort *port, BlockRequest *req)
 
 void port_resume(BlockPort *port)
 {
+    co_queue_wake_all(&port->resumed);
     while (!port->quiesce && !list_empty(&port->parked)) {
         BlockRequest *req = list_first(&port->parked, BlockRequest, link);
         list_remove(&req->link);

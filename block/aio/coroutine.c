@@ -160,3 +160,8 @@ void coroutine_wake(Loop *loop, Coroutine *co)
         coroutine_enter(co);
     }
 }
+
+void coroutine_wake_later(Loop *loop, Coroutine *co)
+{
+    loop_ready(loop, co);
+}

@@ -54,6 +54,9 @@ static inline bool in_coroutine(void)
  * ready list in this same turn. Same thread only. */
 void coroutine_wake(Loop *loop, Coroutine *co);
 
+/* The same, but always from the ready list. */
+void coroutine_wake_later(Loop *loop, Coroutine *co);
+
 /* Free pooled stacks above a small reserve (called by the loop when idle). */
 void coroutine_pool_trim(void);
 

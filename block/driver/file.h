@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The file driver's state, shared by file.c (I/O), file-open.c and file-lock.c. */
+#ifndef BLOCK_DRIVER_FILE_H
+#define BLOCK_DRIVER_FILE_H
+
+#include "block/driver/table.h"
+
+typedef struct FileState {
+    TrackedFile tracked; /* its disk is swapped on reopen, under a drain */
+    char *path;
+    DiskAio aio;
+    OnOffAuto locking;
+    bool opened_rw;
+    bool sync_failed; /* Q13: no flush succeeds before a reopen */
+} FileState;
+
+bool coroutine_fn file_co_open(BlockNode *node, const BlockdevOptions *options,
+                               const OpenInherit *inherit, GError **errp);
+/* Swap between read-write (direct as configured) and read-only (buffered). Drained. */
+bool coroutine_fn file_co_set_writing(BlockNode *node, bool writing, GError **errp);
+
+/* Lock @fd as the node's `locking` asks; false and *errp when somebody else holds it. */
+bool file_lock(const BlockNode *node, const FileState *s, int fd, bool writer,
+               GError **errp);
+/* Weaken (to a reader's) or drop the lock of an fd that is about to be replaced. */
+void file_lock_weaken(const BlockNode *node, const FileState *s, int fd,
+                      bool keep_reader);
+
+#endif

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * raw: the bytes of the file child, as they are; optionally a window of them.
+ *
+ * R1 where the raw format was only guessed (probed), a guest must not write another
+ *    format's magic into the first sector: the next open would believe it.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "block/base/error.h"
+#include "block/base/iov.h"
+#include "block/driver/table.h"
+
+typedef struct RawState {
+    uint64_t offset;
+    uint64_t size; /* with has_size */
+    bool has_size;
+} RawState;
+
+static uint64_t window_length(const RawState *s, uint64_t file_length)
+{
+    return s->has_size ? s->size : file_length - s->offset;
+}
+
+static bool check_window(const RawState *s, uint64_t file_length, GError **errp)
+{
+    if (s->offset > file_length ||
+        (s->has_size && s->size > file_length - s->offset)) {
+        if (s->has_size) {
+            error_set(errp,
+                      "The sum of offset (%" PRIu64 ") and size (%" PRIu64
+                      ") has to be smaller or equal to the actual size of the containing "
+                      "file (%" PRIu64 ")",
+                      s->offset, s->size, file_length);
+        } else {
+            error_set(errp,
+                      "Offset (%" PRIu64 ") cannot be greater than size of the "
+                      "containing file (%" PRIu64 ")",
+                      s->offset, file_length);
+        }
+        return false;
+    }
+    if (s->has_size && s->size % 512) {
+        error_set(errp, "Specified size is not multiple of %llu", 512ull);
+        return false;
+    }
+    return true;
+}
+
+static bool coroutine_fn raw_co_open(BlockNode *node, const BlockdevOptions *options,
+                                     const OpenInherit *inherit, GError **errp)
+{
+    const BlockdevOptionsRaw *o = &options->u.raw;
+    if ((o->has_offset && o->offset < 0) || (o->has_size && o->size < 0)) {
+        error_set(errp, "Parameter '%s' expects a non-negative number",
+                  o->has_offset && o->offset < 0 ? "offset" : "size");
+        return false;
+    }
+    BlockEdge *edge = node_co_open_child(node, o->file, "file", inherit, errp);
+    if (!edge) {
+        return false;
+    }
+    g_autofree RawState *s = g_new0(RawState, 1);
+    s->offset = o->has_offset ? (uint64_t)o->offset : 0;
+    s->has_size = o->has_size;
+    s->size = o->has_size ? (uint64_t)o->size : 0;
+    BlockNode *file = edge->child;
+    if (!check_window(s, file->length, errp)) {
+        return false;
+    }
+    node->length = window_length(s, file->length);
+    node->read_only |= file->read_only;
+    node->request_align = file->request_align;
+    node->mem_align = file->mem_align;
+    node->filename = g_strdup(file->filename);
+    node->state = g_steal_pointer(&s);
+    return true;
+}
+
+static void coroutine_fn raw_co_close(BlockNode *node)
+{
+    g_free(node->state);
+}
+
+static void raw_map(BlockNode *node, MapOp op, uint64_t offset, uint64_t len,
+                    MapResult *ret)
+{
+    const RawState *s = node->state;
+    ret->len = len;
+    ret->extent_flags = 0;
+    if (G_UNLIKELY(node->probed_raw) && op == MAP_OP_WRITE && offset < 512) {
+        ret->kind = MAP_SLOW; /* R1 */
+        return;
+    }
+    ret->kind = MAP_CHILD;
+    ret->child = node->file_child;
+    ret->offset = offset + s->offset;
+}
+
+static int coroutine_fn raw_co_write(BlockNode *node, uint64_t offset, uint64_t len,
+                                     const struct iovec *iov, int niov, unsigned flags)
+{
+    const RawState *s = node->state;
+    uint8_t head[512];
+    struct iovec whole = {head, sizeof(head)};
+    int ret = node_co_read(node, 0, sizeof(head), &whole, 1, 0);
+    if (ret < 0) {
+        return ret;
+    }
+    iov_to_buf(iov, niov, 0, head + offset, min_u64(len, sizeof(head) - offset));
+    if (strcmp(driver_probe(head, sizeof(head))->name, "raw") != 0) {
+        return -EPERM;
+    }
+    return node_co_write(node->file_child, offset + s->offset, len, iov, niov, flags);
+}
+
+static int coroutine_fn raw_co_write_zeroes(BlockNode *node, uint64_t offset,
+                                            uint64_t len, unsigned flags)
+{
+    const RawState *s = node->state;
+    return node_co_write_zeroes(node->file_child, offset + s->offset, len, flags);
+}
+
+static int coroutine_fn raw_co_discard(BlockNode *node, uint64_t offset, uint64_t len)
+{
+    const RawState *s = node->state;
+    return node_co_discard(node->file_child, offset + s->offset, len);
+}
+
+static int coroutine_fn raw_co_flush(BlockNode *node)
+{
+    return node_co_flush(node->file_child);
+}
+
+static int coroutine_fn raw_co_status(BlockNode *node, uint64_t offset, uint64_t len,
+                                      BlockExtent *ret)
+{
+    const RawState *s = node->state;
+    return node_co_status(node->file_child, offset + s->offset, len, ret);
+}
+
+static bool coroutine_fn raw_co_truncate(BlockNode *node, uint64_t size, GError **errp)
+{
+    RawState *s = node->state;
+    if (s->has_size) {
+        error_set(errp, "Cannot resize fixed-size raw disks");
+        return false;
+    }
+    if (size > INT64_MAX - s->offset) {
+        error_set(errp, "Disk size too large for the chosen offset");
+        return false;
+    }
+    if (!node_co_truncate(node->file_child, size + s->offset, errp)) {
+        return false;
+    }
+    node->length = window_length(s, node->file_child->length);
+    return true;
+}
+
+static int64_t raw_refresh_length(BlockNode *node)
+{
+    const RawState *s = node->state;
+    int64_t length = node_refresh_length(node->file_child);
+    if (length < 0) {
+        return length;
+    }
+    if ((uint64_t)length < s->offset) {
+        return -EIO;
+    }
+    return (int64_t)window_length(s, (uint64_t)length);
+}
+
+const BlockDriver driver_raw = {
+    .name = "raw",
+    .qapi_id = BLOCKDEV_DRIVER_RAW,
+    .is_filter = true,
+    .co_open = raw_co_open,
+    .co_close = raw_co_close,
+    .map = raw_map,
+    .co_write = raw_co_write,
+    .co_write_zeroes = raw_co_write_zeroes,
+    .co_discard = raw_co_discard,
+    .co_flush = raw_co_flush,
+    .co_status = raw_co_status,
+    .co_truncate = raw_co_truncate,
+    .refresh_length = raw_refresh_length,
+    .child_perm = filter_child_perm,
+};

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The graph: registry of nodes and ports, the monitor's nodes, the end of everything. */
+#include "block/graph.h"
+
+#include <string.h>
+
+#include "block/base/error.h"
+#include "block/graph-private.h"
+
+Graph *graph_new(Loop *loop)
+{
+    Graph *graph = g_new0(Graph, 1);
+    graph->loop = loop;
+    graph->epoch = 1;
+    list_init(&graph->nodes);
+    list_init(&graph->ports);
+    list_init(&graph->drains);
+    list_init(&graph->finished);
+    loop_work_init(&graph->finish_work, graph_finish_requests);
+    graph->by_name = g_hash_table_new(g_str_hash, g_str_equal);
+    return graph;
+}
+
+void graph_free(Graph *graph)
+{
+    if (!graph) {
+        return;
+    }
+    g_assert(list_empty(&graph->nodes) && list_empty(&graph->ports));
+    loop_work_cancel(&graph->finish_work);
+    while (graph->free_ops) {
+        DirectOp *op = graph->free_ops;
+        graph->free_ops = op->next_free;
+        g_free(op);
+    }
+    g_hash_table_destroy(graph->by_name);
+    g_free(graph);
+}
+
+Loop *graph_loop(const Graph *graph)
+{
+    return graph->loop;
+}
+
+void graph_set_events(Graph *graph, const GraphEvents *events, void *opaque)
+{
+    graph->events = events;
+    graph->events_opaque = opaque;
+}
+
+void graph_set_open_file(Graph *graph, GraphOpenFile *fn, void *opaque)
+{
+    graph->open_file = fn;
+    graph->open_file_opaque = opaque;
+}
+
+void graph_set_locking(Graph *graph, bool lock_files)
+{
+    graph->lock_files = lock_files;
+}
+
+BlockNode *graph_lookup(Graph *graph, const char *node_name)
+{
+    return g_hash_table_lookup(graph->by_name, node_name);
+}
+
+BlockNode *graph_lookup_node(Graph *graph, const char *node_name, GError **errp)
+{
+    BlockNode *node = graph_lookup(graph, node_name);
+    if (!node) {
+        error_set(errp, "Cannot find device='%s' nor node-name='%s'", node_name,
+                  node_name);
+    }
+    return node;
+}
+
+void graph_foreach(Graph *graph, void (*fn)(void *opaque, BlockNode *node), void *opaque)
+{
+    list_foreach_safe(it, next, &graph->nodes) {
+        fn(opaque, container_of(it, BlockNode, in_graph));
+    }
+}
+
+void graph_foreach_port(Graph *graph, void (*fn)(void *opaque, BlockPort *port),
+                        void *opaque)
+{
+    list_foreach_safe(it, next, &graph->ports) {
+        fn(opaque, container_of(it, BlockPort, in_graph));
+    }
+}
+
+void graph_monitor_own(BlockNode *node)
+{
+    g_assert(!node->monitor_owned);
+    node->monitor_owned = true;
+    node_ref(node);
+}
+
+bool graph_monitor_owns(const BlockNode *node)
+{
+    return node->monitor_owned;
+}
+
+bool coroutine_fn graph_co_delete(Graph *graph, const char *node_name, GError **errp)
+{
+    BlockNode *node = graph_lookup(graph, node_name);
+    if (!node) {
+        error_set(errp, "Failed to find node with node-name='%s'", node_name);
+        return false;
+    }
+    list_foreach(it, &node->parents) {
+        BlockEdge *edge = container_of(it, BlockEdge, in_child);
+        if (edge->parent_port) {
+            error_set(errp, "Node %s is in use", node_name);
+        } else {
+            error_set(errp, "Block device %s is in use", node_name);
+        }
+        return false;
+    }
+    if (!node->monitor_owned) {
+        error_set(errp, "Node %s is not owned by the monitor", node_name);
+        return false;
+    }
+    node->monitor_owned = false;
+    node_co_unref(node);
+    return true;
+}
+
+int coroutine_fn graph_co_flush_all(Graph *graph)
+{
+    int result = 0;
+    list_foreach_safe(it, next, &graph->nodes) {
+        BlockNode *node = container_of(it, BlockNode, in_graph);
+        if (node->writing) {
+            int ret = node_co_flush(node);
+            result = result ? result : ret;
+        }
+    }
+    return result;
+}
+
+void coroutine_fn graph_co_close_all(Graph *graph)
+{
+    graph_co_flush_all(graph);
+    for (;;) {
+        BlockNode *next = NULL;
+        list_foreach(it, &graph->nodes) {
+            BlockNode *node = container_of(it, BlockNode, in_graph);
+            /* Overlays first: a node goes when nobody stands on it. */
+            if (node->monitor_owned && (!next || list_empty(&node->parents))) {
+                next = node;
+            }
+        }
+        if (!next) {
+            return;
+        }
+        next->monitor_owned = false;
+        node_co_unref(next);
+    }
+}
+
+bool coroutine_fn graph_co_resize(BlockNode *node, uint64_t size, GError **errp)
+{
+    if (node->read_only) {
+        error_set(errp, "Image is read-only");
+        return false;
+    }
+    if (size > INT64_MAX - 511) {
+        error_set(errp, "Image size cannot be larger than %" G_GINT64_FORMAT,
+                  (gint64)(INT64_MAX - 511));
+        return false;
+    }
+    GraphDrain drain;
+    graph_co_drain_begin(&drain, node);
+    bool ok = node_co_truncate(node, round_up(size, 512), errp);
+    graph_drain_end(&drain);
+    if (ok) {
+        list_foreach_safe(it, next, &graph_of(node)->ports) {
+            BlockPort *port = container_of(it, BlockPort, in_graph);
+            if (node_reaches(port->root, node) && port->user && port->user->resized) {
+                port->user->resized(port->opaque);
+            }
+        }
+    }
+    return ok;
+}
