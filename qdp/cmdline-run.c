@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Carry out the options in order of appearance. Sockets are bound and clients greeted on
+ * the way, but their commands wait for the graph lock until all options are done.
+ */
+#include <stdio.h>
+
+#include "block/base/error.h"
+#include "qapi/keyval.h"
+#include "qapi/qapi-commands.h"
+#include "qapi/qapi-visit.h"
+#include "qdp/cmdline.h"
+
+#define SLICE_FOLDER "/run/qemu-datapath"
+
+static bool coroutine_fn co_blockdev(const char *arg, GError **errp)
+{
+    g_autoptr(JsonValue) json = keyval_parse(arg, "driver", NULL, errp);
+    g_autoptr(BlockdevOptions) options = NULL;
+
+    if (!json) {
+        return false;
+    }
+    options = arg[0] == '{' ? qapi_BlockdevOptions_from_json(json, NULL, errp)
+                            : qapi_BlockdevOptions_from_keyval(json, NULL, errp);
+    return options && qmp_blockdev_add(options, errp);
+}
+
+static bool coroutine_fn co_export(const char *arg, GError **errp)
+{
+    g_autoptr(JsonValue) json = keyval_parse(arg, "type", NULL, errp);
+    g_autoptr(BlockExportOptions) options = NULL;
+
+    if (!json) {
+        return false;
+    }
+    options = arg[0] == '{' ? qapi_BlockExportOptions_from_json(json, NULL, errp)
+                            : qapi_BlockExportOptions_from_keyval(json, NULL, errp);
+    return options && qmp_block_export_add(options, errp);
+}
+
+static bool coroutine_fn co_nbd_server(const MonitorHost *host, const char *arg,
+                                       GError **errp)
+{
+    g_autoptr(JsonValue) json = keyval_parse(arg, NULL, NULL, errp);
+    g_autoptr(NbdServerOptions) options = NULL;
+
+    if (!json) {
+        return false;
+    }
+    options = arg[0] == '{' ? qapi_NbdServerOptions_from_json(json, NULL, errp)
+                            : qapi_NbdServerOptions_from_keyval(json, NULL, errp);
+    if (!options) {
+        return false;
+    }
+    if (options->tls_creds) {
+        error_set(errp, "No TLS credentials with id '%s'", options->tls_creds);
+        return false;
+    }
+    if (options->tls_authz) {
+        error_set(errp, "TLS authorization '%s' is not supported", options->tls_authz);
+        return false;
+    }
+    return export_co_nbd_start(host->exports, options->addr,
+                               options->has_max_connections ? options->max_connections
+                                                            : 0,
+                               errp);
+}
+
+static bool refuse_object(const char *arg, GError **errp)
+{
+    g_autoptr(JsonValue) json = keyval_parse(arg, "qom-type", NULL, errp);
+    const JsonValue *type;
+
+    if (json) {
+        type = json_object_lookup(json, "qom-type");
+        error_set(errp, "Parameter 'qom-type' %s%s%s", type ? "does not accept value '"
+                  : "is missing", type ? json_get_string(type) : "", type ? "'" : "");
+    }
+    return false;
+}
+
+static bool listen_slice(const MonitorHost *host, const char *slice, GError **errp)
+{
+    g_autofree char *qmp = g_strdup_printf(SLICE_FOLDER "/%s/qmp", slice);
+    g_autofree char *gc = g_strdup_printf(SLICE_FOLDER "/%s/qmpgc", slice);
+
+    return qmp_listen_unix(host->monitor, qmp, errp) &&
+           qmp_listen_unix(host->monitor, gc, errp);
+}
+
+static bool coroutine_fn co_option(const MonitorHost *host, ChardevTable *chardevs,
+                                   const Option *option, GError **errp)
+{
+    switch (option->kind) {
+    case OPTION_BLOCKDEV:
+        return co_blockdev(option->arg, errp);
+    case OPTION_CHARDEV:
+        return chardev_add(chardevs, option->arg, errp);
+    case OPTION_MONITOR:
+        return chardev_monitor(chardevs, host->monitor, option->arg, errp);
+    case OPTION_EXPORT:
+        return co_export(option->arg, errp);
+    case OPTION_NBD_SERVER:
+        return co_nbd_server(host, option->arg, errp);
+    case OPTION_OBJECT:
+        return refuse_object(option->arg, errp);
+    case OPTION_QMP:
+        return qmp_option(host->monitor, option->arg, errp);
+    case OPTION_TRACE:
+    case OPTION_MACHINE:
+    case OPTION_XEN_ATTACH:
+    case OPTION_XEN_DOMID:
+        /* accepted: the wrappers of production pass them; there is nothing to do */
+    default:
+        return true;
+    }
+}
+
+static bool coroutine_fn co_options(const Cmdline *cmdline, const MonitorHost *host,
+                                    GError **errp)
+{
+    ChardevTable *chardevs = chardev_table_new();
+    bool ok = true;
+
+    for (guint i = 0; ok && i < cmdline->options->len; i++) {
+        const Option *option = g_ptr_array_index(cmdline->options, i);
+        g_autoptr(GError) error = NULL;
+        if (!co_option(host, chardevs, option, &error)) {
+            error_set_class(errp, ERROR_CLASS_GENERIC_ERROR, "%s %s: %s", option->word,
+                            option->arg, error->message);
+            ok = false;
+        }
+    }
+    chardev_table_free(chardevs);
+    return ok;
+}
+
+bool coroutine_fn cmdline_co_run(const Cmdline *cmdline, const MonitorHost *host,
+                                 GError **errp)
+{
+    const Option *first;
+    bool ok;
+
+    monitor_co_lock(host->monitor);
+    if (cmdline->form == FORM_OPTIONS) {
+        ok = co_options(cmdline, host, errp);
+    } else {
+        first = g_ptr_array_index(cmdline->options, 0);
+        ok = cmdline->form == FORM_PATH
+                 ? qmp_listen_unix(host->monitor, first->arg, errp)
+                 : listen_slice(host, first->arg, errp);
+    }
+    monitor_unlock(host->monitor);
+    return ok;
+}
