@@ -61,6 +61,15 @@ static char *place_text(const Place *place)
     return g_string_free(out, FALSE);
 }
 
+/* An array's element is called as the array. */
+static const char *own_name(const Place *place)
+{
+    while (!place->name && place->parent) {
+        place = place->parent;
+    }
+    return place->name && place->name[0] ? place->name : "<anonymous>";
+}
+
 static bool fail(const Reader *r, const Place *place, const char *what)
 {
     g_autofree char *text = place_text(place);
@@ -148,10 +157,9 @@ static bool fail_keyval_number(const Reader *r, QapiKind kind, const Place *plac
 
 static bool fail_range(const Reader *r, const Place *place, unsigned bits, bool is_signed)
 {
-    g_autofree char *text = place_text(place);
-
-    error_set(r->errp, "Parameter '%s' expects %sint%u_t", text, is_signed ? "" : "u",
-              bits);
+    /* compat: the member's own name here, not its path */
+    error_set(r->errp, "Parameter '%s' expects %sint%u_t", own_name(place),
+              is_signed ? "" : "u", bits);
     return false;
 }
 
@@ -256,8 +264,8 @@ static bool read_enum(const Reader *r, unsigned type, unsigned *ret,
     value = qapi_enum_parse(type, text);
     if (value < 0) {
         /* compat: the member's own name here, not its path */
-        error_set(r->errp, "Parameter '%s' does not accept value '%s'",
-                  place->name ? place->name : "<anonymous>", text);
+        error_set(r->errp, "Parameter '%s' does not accept value '%s'", own_name(place),
+                  text);
         return false;
     }
     *ret = (unsigned)value;

@@ -88,12 +88,13 @@ static bool get_bool(const JsonValue *opts, const char *key, bool *ret, GError *
     return true;
 }
 
-static bool known_keys(const JsonValue *opts, const char *const *known, GError **errp)
+static bool known_keys(const JsonValue *opts, const char *const *known,
+                       const char *before, const char *after, GError **errp)
 {
     for (size_t i = 0; i < json_object_size(opts); i++) {
         const char *key = json_object_key_at(opts, i);
         if (!g_strv_contains(known, key)) {
-            error_set(errp, "Invalid parameter '%s'", key);
+            error_set(errp, "%s '%s'%s", before, key, after);
             return false;
         }
     }
@@ -172,7 +173,8 @@ bool chardev_add(ChardevTable *table, const char *arg, GError **errp)
         error_set(errp, "Chardev with id '%s' already exists", id);
         return false;
     }
-    if (!known_keys(opts, socket_keys, errp) || !socket_address(opts, &address, errp)) {
+    if (!known_keys(opts, socket_keys, "Invalid parameter", "", errp) ||
+        !socket_address(opts, &address, errp)) {
         return false;
     }
     fd = open_address(&address, errp);
@@ -198,7 +200,8 @@ bool chardev_monitor(ChardevTable *table, Monitor *monitor, const char *arg,
     const char *id, *mode;
     Chardev *chardev;
 
-    if (!opts || !known_keys(opts, monitor_keys, errp) ||
+    if (!opts ||
+        !known_keys(opts, monitor_keys, "Parameter", " is unexpected", errp) ||
         !get_bool(opts, "pretty", &address.pretty, errp)) {
         return false;
     }
@@ -277,7 +280,7 @@ bool qmp_option(Monitor *monitor, const char *arg, GError **errp)
     MonitorAddress address = { .fd = -1, .server = true };
     g_autofree char *text = NULL;
 
-    if (!opts || !known_keys(opts, qmp_keys, errp)) {
+    if (!opts || !known_keys(opts, qmp_keys, "Invalid parameter", "", errp)) {
         return false;
     }
     text = g_strdup(get(opts, "address") ? get(opts, "address") : "");

@@ -149,6 +149,7 @@ static bool parse_word(Cmdline *cmdline, const char *word, OptionKind kind)
 Cmdline *cmdline_parse(int argc, char **argv, GError **errp)
 {
     g_autoptr(Cmdline) cmdline = g_new0(Cmdline, 1);
+    const Option *option;
     bool stock = false;
 
     cmdline->options = g_ptr_array_new_with_free_func(option_free);
@@ -163,6 +164,10 @@ Cmdline *cmdline_parse(int argc, char **argv, GError **errp)
         }
         if (!parse_option(cmdline, argc, argv, &i, &stock, errp)) {
             return NULL;
+        }
+        option = g_ptr_array_index(cmdline->options, cmdline->options->len - 1);
+        if (option->kind == OPTION_HELP || option->kind == OPTION_VERSION) {
+            break; /* compat: answered at once, whatever comes behind */
         }
     }
     cmdline->snapshot_moves_name = !stock;

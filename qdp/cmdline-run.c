@@ -13,9 +13,22 @@
 
 #define SLICE_FOLDER "/run/qemu-datapath"
 
+/* keyval_parse(), with stock's refusal of "help". */
+static JsonValue *parse_arg(const char *arg, const char *implied_key, GError **errp)
+{
+    bool help = false;
+    g_autoptr(JsonValue) json = keyval_parse(arg, implied_key, &help, errp);
+
+    if (json && help) {
+        error_set(errp, "Help is not available for this option");
+        return NULL;
+    }
+    return g_steal_pointer(&json);
+}
+
 static bool coroutine_fn co_blockdev(const char *arg, GError **errp)
 {
-    g_autoptr(JsonValue) json = keyval_parse(arg, "driver", NULL, errp);
+    g_autoptr(JsonValue) json = parse_arg(arg, "driver", errp);
     g_autoptr(BlockdevOptions) options = NULL;
 
     if (!json) {
@@ -28,7 +41,7 @@ static bool coroutine_fn co_blockdev(const char *arg, GError **errp)
 
 static bool coroutine_fn co_export(const char *arg, GError **errp)
 {
-    g_autoptr(JsonValue) json = keyval_parse(arg, "type", NULL, errp);
+    g_autoptr(JsonValue) json = parse_arg(arg, "type", errp);
     g_autoptr(BlockExportOptions) options = NULL;
 
     if (!json) {
@@ -42,7 +55,7 @@ static bool coroutine_fn co_export(const char *arg, GError **errp)
 static bool coroutine_fn co_nbd_server(const MonitorHost *host, const char *arg,
                                        GError **errp)
 {
-    g_autoptr(JsonValue) json = keyval_parse(arg, NULL, NULL, errp);
+    g_autoptr(JsonValue) json = parse_arg(arg, NULL, errp);
     g_autoptr(NbdServerOptions) options = NULL;
 
     if (!json) {

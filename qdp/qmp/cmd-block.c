@@ -40,6 +40,7 @@ bool coroutine_fn qmp_blockdev_add(const BlockdevOptions *args, GError **errp)
         return false;
     }
     graph_monitor_own(node);
+    node_co_unref(node); /* the graph holds it now */
     return true;
 }
 

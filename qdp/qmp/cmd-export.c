@@ -84,6 +84,10 @@ bool coroutine_fn qmp_nbd_server_add(const NbdServerAddOptions *args, GError **e
 
 bool coroutine_fn qmp_block_export_add(const BlockExportOptions *args, GError **errp)
 {
+    if (!graph_lookup(monitor_host()->graph, args->node_name)) {
+        error_set(errp, "Cannot find device='' nor node-name='%s'", args->node_name);
+        return false;
+    }
     if (args->iothread) {
         error_set(errp, "iothread \"%s\" not found", args->iothread);
         return false;
