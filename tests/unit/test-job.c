@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The life of a job: the order of its statuses, its refusals, its end at shutdown. */
+#include <glib.h>
+
+#include "block/aio/loop.h"
+#include "block/base/error.h"
+#include "block/job/job.h"
+
+static GString *told;
+static Loop *loop;
+static JobRegistry *registry;
+
+static void status_changed(void *opaque, const char *id, JobStatus status)
+{
+    g_string_append_printf(told, "%s:%s ", id, JobStatus_str(status));
+}
+
+static const JobEvents events = { .status_changed = status_changed };
+
+static bool coroutine_fn co_succeed(Job *job, void *opaque, GError **errp)
+{
+    co_sleep_ns(loop, 1000000);
+    return true;
+}
+
+static bool coroutine_fn co_fail(Job *job, void *opaque, GError **errp)
+{
+    error_set(errp, "no luck");
+    return false;
+}
+
+static bool coroutine_fn co_until_cancelled(Job *job, void *opaque, GError **errp)
+{
+    while (!job_cancelled(job)) {
+        co_sleep_ns(loop, 1000000);
+    }
+    return true;
+}
+
+static const JobDriver succeed = { .type = JOB_TYPE_CREATE, .co_run = co_succeed };
+static const JobDriver failing = { .type = JOB_TYPE_CREATE, .co_run = co_fail };
+static const JobDriver endless = { .type = JOB_TYPE_CREATE,
+                                   .co_run = co_until_cancelled };
+
+static void run(CoroutineEntry *entry)
+{
+    told = g_string_new(NULL);
+    loop = loop_new(LOOP_AUTO, NULL);
+    registry = job_registry_new(loop, &events, NULL);
+    loop_run_coroutine(loop, entry, NULL);
+    job_registry_free(registry);
+    loop_free(loop);
+    g_string_free(told, TRUE);
+}
+
+static void coroutine_fn co_test_success(void *opaque)
+{
+    g_autoptr(GError) error = NULL;
+    Job *job = job_new(registry, "j", &succeed, NULL, NULL);
+
+    g_assert_nonnull(job);
+    job_start(job);
+    g_assert_cmpstr(told->str, ==, "j:created j:running ");
+    g_assert_false(job_dismiss(job, &error));
+    g_assert_cmpstr(error->message, ==,
+                    "Job 'j' in state 'running' cannot accept command verb 'dismiss'");
+    co_sleep_ns(loop, 20000000);
+    g_assert_cmpstr(told->str, ==,
+                    "j:created j:running j:waiting j:pending j:concluded ");
+    g_assert_true(job_dismiss(job, NULL));
+    g_assert_true(g_str_has_suffix(told->str, "j:null "));
+}
+
+static void coroutine_fn co_test_failure(void *opaque)
+{
+    Job *job = job_new(registry, "j", &failing, NULL, NULL);
+
+    job_start(job);
+    co_sleep_ns(loop, 1000000);
+    g_autoptr(JobInfoList) list = job_query(registry);
+    g_assert_cmpint(list->value->status, ==, JOB_STATUS_CONCLUDED);
+    g_assert_cmpstr(list->value->error, ==, "no luck");
+    g_assert_cmpstr(told->str, ==, "j:created j:running j:aborting j:concluded ");
+    g_assert_true(job_dismiss(job, NULL));
+}
+
+static void coroutine_fn co_test_refusals(void *opaque)
+{
+    g_autoptr(GError) error = NULL;
+    Job *job;
+
+    g_assert_null(job_new(registry, "j 1", &succeed, NULL, &error));
+    g_assert_cmpstr(error->message, ==, "Invalid job ID 'j 1'");
+    g_clear_error(&error);
+    job = job_new(registry, "j", &succeed, NULL, NULL);
+    g_assert_null(job_new(registry, "j", &succeed, NULL, &error));
+    g_assert_cmpstr(error->message, ==, "Job ID 'j' already in use");
+    g_clear_error(&error);
+    g_assert_null(job_lookup(registry, "k", &error));
+    g_assert_cmpstr(error->message, ==, "Job not found");
+    g_assert_true(job_lookup(registry, "j", NULL) == job);
+    job_registry_co_shutdown(registry);
+}
+
+static void coroutine_fn co_test_shutdown(void *opaque)
+{
+    job_start(job_new(registry, "a", &endless, NULL, NULL));
+    job_start(job_new(registry, "b", &succeed, NULL, NULL));
+    job_registry_co_shutdown(registry);
+    g_autoptr(JobInfoList) list = job_query(registry);
+    g_assert_null(list);
+    g_assert_nonnull(strstr(told->str, "a:aborting a:concluded"));
+    g_assert_nonnull(strstr(told->str, "a:null"));
+    g_assert_nonnull(strstr(told->str, "b:null"));
+}
+
+#define TEST_IN_LOOP(name)                                                             \
+    static void test_##name(void)                                                      \
+    {                                                                                  \
+        run(co_test_##name);                                                           \
+    }
+TEST_IN_LOOP(success)
+TEST_IN_LOOP(failure)
+TEST_IN_LOOP(refusals)
+TEST_IN_LOOP(shutdown)
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/job/success", test_success);
+    g_test_add_func("/job/failure", test_failure);
+    g_test_add_func("/job/refusals", test_refusals);
+    g_test_add_func("/job/shutdown", test_shutdown);
+    return g_test_run();
+}
