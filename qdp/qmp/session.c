@@ -10,7 +10,7 @@
  */
 #include "qdp/qmp/session.h"
 
-#include <errno.h>
+#include <malloc.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -73,11 +73,26 @@ void session_drop(QmpSession *s)
 
 /* ---- sending ---- */
 
+/* A long reply is rare (the schema, a hundred nodes): its memory goes back to the system,
+ * because hundreds of daemons sit idle on a host. */
+static void release_sent(QmpSession *s)
+{
+    if (s->sending->len < QMP_TRIM_BYTES) {
+        g_string_truncate(s->sending, 0);
+        return;
+    }
+    g_string_free(s->sending, TRUE);
+    s->sending = g_string_new(NULL);
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
 static void sent(SockOp *op, ssize_t result)
 {
     QmpSession *s = container_of(op, QmpSession, send);
 
-    g_string_truncate(s->sending, 0);
+    release_sent(s);
     if (result < 0) {
         session_drop(s);
     } else if (s->out->len) {

@@ -12,6 +12,7 @@
 #define QMP_OUT_PAUSE_BYTES  (1u << 20)  /* unsent: execute no further command */
 #define QMP_OUT_MAX_BYTES    (16u << 20) /* unsent: drop the client */
 #define QMP_RECV_BYTES       4096
+#define QMP_TRIM_BYTES       (16u << 10) /* a reply this long leaves no memory behind */
 
 typedef struct QmpSession QmpSession;
 
