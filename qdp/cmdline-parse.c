@@ -83,7 +83,7 @@ static bool parse_option(Cmdline *cmdline, int argc, char **argv, int *i,
     Option *option;
 
     if (!spec) {
-        error_set(errp, "unrecognized option '%.*s'", (int)(name - word + len), word);
+        error_set(errp, "unrecognized option '%s'", word);
         return false;
     }
     if (spec->has_arg && !name[len] && *i + 1 >= argc) {

@@ -78,7 +78,7 @@ static void assert_refused(const char *one, const char *two, const char *message
 static void test_refusals(void)
 {
     assert_refused("--foo", NULL, "unrecognized option '--foo'");
-    assert_refused("--foo=1", NULL, "unrecognized option '--foo'");
+    assert_refused("--foo=1", NULL, "unrecognized option '--foo=1'");
     assert_refused("foo", NULL, "foo: Unexpected argument");
     assert_refused("/a", "/b", "/a: Unexpected argument");
     assert_refused("--blockdev", NULL, "option '--blockdev' requires an argument");
