@@ -195,6 +195,9 @@ int coroutine_fn node_co_read(BlockNode *node, uint64_t offset, uint64_t len,
                               const struct iovec *iov, int niov, unsigned flags);
 int coroutine_fn node_co_write(BlockNode *node, uint64_t offset, uint64_t len,
                                const struct iovec *iov, int niov, unsigned flags);
+/* The same without detect-zeroes and without the flush of a FUA. */
+int coroutine_fn node_co_write_data(BlockNode *node, uint64_t offset, uint64_t len,
+                                    const struct iovec *iov, int niov, unsigned flags);
 int coroutine_fn node_co_read_buf(BlockNode *node, uint64_t offset, uint64_t len,
                                   void *buf);
 int coroutine_fn node_co_write_buf(BlockNode *node, uint64_t offset, uint64_t len,

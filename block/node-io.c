@@ -131,6 +131,12 @@ int coroutine_fn node_co_read(BlockNode *node, uint64_t offset, uint64_t len,
     return co_rw(node, MAP_OP_READ, offset, len, iov, niov, flags);
 }
 
+int coroutine_fn node_co_write_data(BlockNode *node, uint64_t offset, uint64_t len,
+                                    const struct iovec *iov, int niov, unsigned flags)
+{
+    return co_rw(node, MAP_OP_WRITE, offset, len, iov, niov, flags);
+}
+
 static bool iov_all_zero(const struct iovec *iov, int niov)
 {
     for (int i = 0; i < niov; i++) {
@@ -150,10 +156,12 @@ int coroutine_fn node_co_write(BlockNode *node, uint64_t offset, uint64_t len,
         return node_co_write_zeroes(node, offset, len,
                                     flags | (unmap ? BLOCK_MAY_UNMAP : 0));
     }
-    int ret = co_rw(node, MAP_OP_WRITE, offset, len, iov, niov, flags);
-    /* FUA reached the file by RWF_DSYNC where the walk is one file; a format has metadata
+    /* FUA reaches the file by RWF_DSYNC where the walk is one file; a format has metadata
      * besides, so it flushes. */
-    if (ret == 0 && (flags & BLOCK_FUA) && node->drv->is_format) {
+    bool flush = (flags & BLOCK_FUA) && node->drv->is_format;
+    int ret = co_rw(node, MAP_OP_WRITE, offset, len, iov, niov,
+                    flush ? flags & ~BLOCK_FUA : flags);
+    if (ret == 0 && flush) {
         ret = node_co_flush(node);
     }
     return ret;

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* blockdev-create and `qemu-img create`: files, raw and qcow2 images. */
+#include "block/create.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "block/base/error.h"
+#include "block/graph-private.h"
+#include "block/open-private.h"
+
+static bool check_preallocation(bool has, PreallocMode mode, GError **errp)
+{
+    if (has && mode != PREALLOC_MODE_OFF) {
+        error_set(errp, "Preallocation mode '%s' is not supported yet", PreallocMode_str(mode));
+        return false;
+    }
+    return true;
+}
+
+/* full and falloc reserve the blocks; 0 or -errno. */
+static int preallocate(int fd, uint64_t size, PreallocMode mode)
+{
+    if (size == 0 || mode == PREALLOC_MODE_OFF) {
+        return 0;
+    }
+    if (mode == PREALLOC_MODE_FALLOC) {
+        return -posix_fallocate(fd, 0, (off_t)size);
+    }
+    static const uint8_t zeros[65536];
+    for (uint64_t pos = 0; pos < size;) {
+        ssize_t n = pwrite(fd, zeros, min_u64(sizeof(zeros), size - pos), (off_t)pos);
+        if (n < 0 && errno != EINTR) {
+            return -errno;
+        }
+        pos += n > 0 ? (uint64_t)n : 0;
+    }
+    return fdatasync(fd) < 0 ? -errno : 0;
+}
+
+static bool create_file(const BlockdevCreateOptionsFile *o, GError **errp)
+{
+    PreallocMode mode = o->has_preallocation ? o->preallocation : PREALLOC_MODE_OFF;
+    if (mode == PREALLOC_MODE_METADATA) {
+        error_set(errp, "Unsupported preallocation mode '%s'", PreallocMode_str(mode));
+        return false;
+    }
+    if (o->size > INT64_MAX) {
+        error_set(errp, "Image size is too large");
+        return false;
+    }
+    int fd = open(o->filename, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
+    if (fd < 0) {
+        error_set_errno(errp, errno, "Could not create '%s'", o->filename);
+        return false;
+    }
+    int ret = ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)o->size) < 0 ? -errno : 0;
+    if (ret < 0) {
+        error_set_errno(errp, ret, "Could not resize file");
+    } else {
+        ret = preallocate(fd, o->size, mode);
+        if (ret < 0) {
+            error_set_errno(errp, ret, "Could not preallocate data for the new file");
+        }
+    }
+    close(fd);
+    return ret == 0;
+}
+
+/* Open what @ref says, for writing; the caller owns the reference. */
+static BlockNode *coroutine_fn open_target(Graph *graph, const BlockdevRef *ref,
+                                           GError **errp)
+{
+    if (ref->type == JSON_STRING) {
+        BlockNode *node = graph_lookup_node(graph, ref->u.reference, errp);
+        if (node) {
+            node_ref(node);
+        }
+        return node;
+    }
+    return node_co_open(graph, ref->u.definition, errp);
+}
+
+static bool coroutine_fn create_raw(BlockNode *file, const BlockdevCreateOptionsRaw *o,
+                                    GError **errp)
+{
+    if (!check_preallocation(o->has_preallocation, o->preallocation, errp)) {
+        return false;
+    }
+    return node_co_truncate(file, o->size, errp);
+}
+
+bool coroutine_fn image_co_create(Graph *graph, const BlockdevCreateOptions *options,
+                                  GError **errp)
+{
+    const BlockdevRef *ref;
+    switch (options->driver) {
+    case BLOCKDEV_DRIVER_FILE:
+        return create_file(&options->u.file, errp);
+    case BLOCKDEV_DRIVER_RAW:
+        ref = options->u.raw.file;
+        break;
+    case BLOCKDEV_DRIVER_QCOW2:
+        ref = options->u.qcow2.file;
+        break;
+    default:
+        error_set(errp, "Driver does not support blockdev-create");
+        return false;
+    }
+    BlockNode *file = open_target(graph, ref, errp);
+    if (!file) {
+        return false;
+    }
+    BlockPort *port = port_co_new(file, PERM_WRITE | PERM_RESIZE, PERM_ALL, "create", NULL,
+                                  NULL, errp);
+    bool ok = port != NULL;
+    if (ok && options->driver == BLOCKDEV_DRIVER_RAW) {
+        ok = create_raw(file, &options->u.raw, errp);
+    } else if (ok) {
+        const BlockdevCreateOptionsQcow2 *o = &options->u.qcow2;
+        ok = check_preallocation(o->has_preallocation, o->preallocation, errp) &&
+             qcow2_co_create_on(file, o, errp);
+    }
+    port_co_free(port);
+    node_co_unref(file);
+    return ok;
+}

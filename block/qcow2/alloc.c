@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The cluster allocator: windows of reserved clusters, and what becomes of clusters that
+ * the guest lets go of.
+ *
+ * A window is a run of clusters whose refcounts are raised at once, so that taking one is
+ * a matter of memory.  A crash leaks at most what was reserved.
+ *
+ *   free --reserve--> window --take--> published --drop--> dropped --epoch--> quarantine
+ *    ^                   |                                                        |
+ *    +---- return -------+            <---------- grace period over, punched -----+
+ *
+ * A1 a window's clusters have refcount 1 and no owner but the window (Q5);
+ * A2 the file covers a window before its refcounts are written (Q10);
+ * A3 window_zero only where the storage was seen to guarantee it: grown by truncate on a
+ *    regular file, or zeroed by a request that promises zeros.
+ */
+#include <errno.h>
+
+#include "block/qcow2/qcow2.h"
+
+#define WINDOW_BYTES        (4 * MiB)
+#define WINDOW_MIN_CLUSTERS 16
+#define GROW_STEP           (64 * MiB)
+#define DROPPED_MAX_BYTES   (256 * MiB)
+
+static uint64_t window_clusters(const Qcow2 *q, uint64_t want)
+{
+    uint64_t n = max_u64(WINDOW_BYTES >> q->cluster_bits, WINDOW_MIN_CLUSTERS);
+    return max_u64(n, want);
+}
+
+/* Make the file cover @clusters; in steps, so that most windows find it long enough. */
+static int coroutine_fn grow_file(Qcow2 *q, uint64_t clusters)
+{
+    uint64_t need = clusters << q->cluster_bits;
+    if (need <= node_length(q->file)) {
+        return 0;
+    }
+    uint64_t step = min_u64(GROW_STEP, max_u64(need, 16 * q->cluster_size));
+    uint64_t size = round_up(need, max_u64(q->cluster_size, 4096)) + step;
+    if (node_co_truncate(q->file, size, NULL) || node_co_truncate(q->file, need, NULL)) {
+        return 0;
+    }
+    return -ENOSPC;
+}
+
+/* Free clusters inside the file: from earlier sessions, or reclaimed. */
+static int coroutine_fn find_inside(Qcow2 *q, uint64_t want, uint64_t *ret_first,
+                                    uint64_t *ret_count)
+{
+    *ret_count = 0;
+    if (q->scan_cluster >= q->file_clusters) {
+        return 0;
+    }
+    int ret = refcount_co_find_free(q, q->scan_cluster, q->file_clusters,
+                                    window_clusters(q, want), ret_first, ret_count);
+    if (ret == 0) {
+        q->scan_cluster = *ret_count ? *ret_first : q->file_clusters;
+    }
+    return ret;
+}
+
+/* Behind everything that was ever used: fresh zeros. */
+static int coroutine_fn find_behind(Qcow2 *q, uint64_t want, uint64_t *ret_first,
+                                    uint64_t *ret_count)
+{
+    if (q->fixed_size) {
+        return -ENOSPC;
+    }
+    uint64_t first = q->file_clusters;
+    uint64_t end = min_u64(first + window_clusters(q, want), refcount_block_end(q, first));
+    if (end << q->cluster_bits > QCOW2_MAX_OFFSET) {
+        return -EFBIG;
+    }
+    int ret = grow_file(q, end);
+    if (ret < 0) {
+        return ret;
+    }
+    *ret_first = first;
+    *ret_count = end - first;
+    return 0;
+}
+
+static int coroutine_fn co_reserve(Qcow2 *q, uint64_t want)
+{
+    uint64_t first, count, used;
+    bool fresh = false;
+
+    int ret = alloc_co_reclaim(q);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = find_inside(q, want, &first, &count);
+    if (ret == 0 && count == 0) {
+        fresh = true;
+        ret = find_behind(q, want, &first, &count);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    bool zero = fresh && node_grows_with_zeros(q->file);
+    if (!fresh) {
+        zero = node_co_write_zeroes(q->file, first << q->cluster_bits,
+                                    count << q->cluster_bits,
+                                    BLOCK_MAY_UNMAP | BLOCK_NO_FALLBACK) == 0;
+    }
+    ret = refcount_co_make_block(q, first, zero, &used);
+    if (fresh) {
+        q->file_clusters = max_u64(q->file_clusters, first + max_u64(used, count));
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    if (used >= count) { /* a new table took it all: go on behind it */
+        return -EAGAIN;
+    }
+    ret = refcount_co_change(q, first + used, count - used, 1);
+    if (ret < 0) {
+        return ret;
+    }
+    q->window_next = first + used;
+    q->window_end = first + count;
+    q->window_zero = zero;
+    q->reserved_since_sync = true;
+    if (!fresh) {
+        q->scan_cluster = first + count;
+    }
+    return 0;
+}
+
+int coroutine_fn alloc_co_make_table_room(Qcow2 *q)
+{
+    uint64_t data = clusters_for(q, q->node->length);
+    uint64_t tables = (data >> q->l2_bits) + q->l1_size * 8 / q->cluster_size + 2;
+    uint64_t per_block = refcount_counts_per_block(q);
+    uint64_t all = data + tables + 64;
+    all += all / per_block + 2;
+    uint64_t need = div_round_up(all, per_block);
+    uint64_t used = 0;
+    if (need <= q->rt_entries || need * 8 > QCOW2_MAX_RT_BYTES / 2 || q->fixed_size) {
+        return 0; /* on a device it grows when it must */
+    }
+    co_mutex_lock(&q->alloc_lock);
+    int ret = refcount_co_grow_table(q, q->file_clusters, need, &used);
+    q->file_clusters += used;
+    if (ret == 0) {
+        ret = refcount_co_write_dirty(q);
+    }
+    co_mutex_unlock(&q->alloc_lock);
+    return ret;
+}
+
+static int coroutine_fn co_take(Qcow2 *q, uint64_t want, uint64_t *ret_offset,
+                                uint64_t *ret_count, bool *ret_zero)
+{
+    co_mutex_lock(&q->alloc_lock);
+    int ret = 0;
+    while (ret == 0 && q->window_next == q->window_end) {
+        ret = co_reserve(q, want);
+        ret = ret == -EAGAIN ? 0 : ret;
+    }
+    if (ret == 0) {
+        *ret_count = min_u64(want, q->window_end - q->window_next);
+        *ret_offset = q->window_next << q->cluster_bits;
+        *ret_zero = q->window_zero;
+        q->window_next += *ret_count;
+    }
+    co_mutex_unlock(&q->alloc_lock);
+    return ret;
+}
+
+int coroutine_fn alloc_co_clusters(Qcow2 *q, uint64_t want, uint64_t *ret_offset,
+                                   uint64_t *ret_count, bool *ret_zero)
+{
+    int ret = co_take(q, want, ret_offset, ret_count, ret_zero);
+    if (ret == -ENOSPC && (q->dropped->len || q->quarantine->len)) {
+        /* What the guest discarded is space as soon as an epoch has passed. */
+        qcow2_co_epoch(q);
+        ret = co_take(q, want, ret_offset, ret_count, ret_zero);
+    }
+    return ret;
+}
+
+void coroutine_fn alloc_co_unused(Qcow2 *q, uint64_t offset, uint64_t count)
+{
+    uint64_t first = offset >> q->cluster_bits;
+    co_mutex_lock(&q->alloc_lock);
+    /* A failure leaks them: no harm. */
+    if (refcount_co_change(q, first, count, -1) == 0) {
+        q->scan_cluster = min_u64(q->scan_cluster, first);
+    }
+    co_mutex_unlock(&q->alloc_lock);
+}
+
+int coroutine_fn alloc_co_return_window(Qcow2 *q)
+{
+    int ret = 0;
+
+    co_mutex_lock(&q->alloc_lock);
+    if (q->window_end > q->window_next) {
+        ret = refcount_co_change(q, q->window_next, q->window_end - q->window_next, -1);
+        if (ret == 0) {
+            if (q->window_end == q->file_clusters) {
+                q->file_clusters = q->window_next;
+            }
+            q->scan_cluster = min_u64(q->scan_cluster, q->window_next);
+            q->window_end = q->window_next;
+        }
+    }
+    if (ret == 0) {
+        ret = refcount_co_write_dirty(q);
+    }
+    uint64_t end = q->file_clusters << q->cluster_bits;
+    if (ret == 0 && !q->fixed_size && node_length(q->file) > end) {
+        /* order: the counts first; a count beyond the end of the file is never freed */
+        ret = node_co_flush(q->file);
+        if (ret == 0 && !node_co_truncate(q->file, end, NULL)) {
+            ret = -EIO;
+        }
+    }
+    co_mutex_unlock(&q->alloc_lock);
+    return ret;
+}
+
+/* ---- letting go ---- */
+
+void alloc_drop(Qcow2 *q, uint64_t offset, uint64_t bytes)
+{
+    uint64_t first = offset >> q->cluster_bits;
+    uint64_t last = (offset + bytes - 1) >> q->cluster_bits;
+    Dropped drop = {.cluster = first, .count = last - first + 1};
+
+    q->dropped_bytes += drop.count << q->cluster_bits;
+    if (q->dropped->len) { /* neighbours become one */
+        Dropped *prev = &g_array_index(q->dropped, Dropped, q->dropped->len - 1);
+        if (prev->cluster + prev->count == drop.cluster) {
+            prev->count += drop.count;
+            return;
+        }
+    }
+    g_array_append_val(q->dropped, drop);
+}
+
+bool alloc_quarantine_full(const Qcow2 *q)
+{
+    return q->dropped_bytes > DROPPED_MAX_BYTES;
+}
+
+void alloc_captured_dropped(Qcow2 *q, GArray *captured)
+{
+    uint64_t now = epoch_now(q->node->graph);
+    for (guint i = 0; i < captured->len; i++) {
+        Dropped drop = g_array_index(captured, Dropped, i);
+        drop.grace_epoch = now;
+        g_array_append_val(q->quarantine, drop);
+    }
+}
+
+/* Free one range cluster by cluster: some may be shared with snapshots still. */
+static int coroutine_fn free_range(Qcow2 *q, const Dropped *drop)
+{
+    uint64_t run = 0;
+    for (uint64_t i = 0; i <= drop->count; i++) {
+        uint64_t count = 0;
+        int ret = i < drop->count ? refcount_co_get(q, drop->cluster + i, &count) : 0;
+        if (ret < 0) {
+            return ret;
+        }
+        if (count == 1) {
+            run++;
+            continue;
+        }
+        if (run) {
+            uint64_t first = drop->cluster + i - run;
+            if (q->pass_discard) {
+                /* order: while the cluster is ours still; a late punch would erase what
+                 * its next owner wrote */
+                node_co_discard(q->file, first << q->cluster_bits, run << q->cluster_bits);
+            }
+            ret = refcount_co_change(q, first, run, -1);
+            q->scan_cluster = min_u64(q->scan_cluster, first);
+            run = 0;
+        }
+        if (ret == 0 && count > 1) {
+            ret = refcount_co_change(q, drop->cluster + i, 1, -1);
+        }
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    return 0;
+}
+
+int coroutine_fn alloc_co_reclaim(Qcow2 *q)
+{
+    uint64_t oldest = epoch_oldest(q->node->graph);
+    GArray *ripe = NULL;
+
+    for (guint i = 0; i < q->quarantine->len;) {
+        Dropped drop = g_array_index(q->quarantine, Dropped, i);
+        if (drop.grace_epoch >= oldest) {
+            i++;
+            continue;
+        }
+        ripe = ripe ? ripe : g_array_new(FALSE, FALSE, sizeof(Dropped));
+        g_array_append_val(ripe, drop);
+        g_array_remove_index(q->quarantine, i);
+    }
+    int ret = 0;
+    for (guint i = 0; ripe && i < ripe->len; i++) {
+        /* What cannot be freed is leaked, which check repairs (Q7). */
+        int r = free_range(q, &g_array_index(ripe, Dropped, i));
+        ret = r == -ENOMEM ? r : ret;
+    }
+    if (ripe) {
+        g_array_free(ripe, TRUE);
+    }
+    return ret;
+}

@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Check and repair: count every reference to every host cluster, and compare with the
+ * refcounts.  A reference without count is a corruption; a count without reference is a
+ * leak.
+ *
+ * Repair only ever sets counts to what the references say; it deletes no entry, so that it
+ * cannot make anything worse than it is.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "block/base/error.h"
+#include "block/qcow2/qcow2.h"
+
+typedef struct Check {
+    Qcow2 *q;
+    CheckResult *res;
+    void (*message)(void *, bool, const char *);
+    void *opaque;
+    uint32_t *refs; /* per host cluster */
+    uint64_t nb_refs;
+    uint64_t next_expected; /* host offset that would continue the last data cluster */
+    bool quiet;
+} Check;
+
+static void G_GNUC_PRINTF(3, 4) say(Check *c, bool is_error, const char *fmt, ...)
+{
+    if (!c->message) {
+        return;
+    }
+    va_list ap;
+    va_start(ap, fmt);
+    g_autofree char *text = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    c->message(c->opaque, is_error, text);
+}
+
+static bool make_refs(Check *c, uint64_t clusters)
+{
+    c->nb_refs = clusters;
+    c->refs = g_try_new0(uint32_t, max_u64(clusters, 1));
+    return c->refs != NULL;
+}
+
+static void count_range(Check *c, uint64_t offset, uint64_t bytes)
+{
+    Qcow2 *q = c->q;
+    if (bytes == 0) {
+        return;
+    }
+    uint64_t first = offset >> q->cluster_bits;
+    uint64_t last = (offset + bytes - 1) >> q->cluster_bits;
+    for (uint64_t i = first; i <= last; i++) {
+        if (i >= c->nb_refs) {
+            say(c, true, "ERROR: cluster %" PRIu64 " is outside of the image file", i);
+            c->res->corruptions++;
+            return;
+        }
+        c->refs[i]++;
+    }
+}
+
+/* A referenced cluster's COPIED flag says "exactly one reference". */
+static void coroutine_fn check_copied(Check *c, uint64_t entry, const char *what)
+{
+    uint64_t count;
+    uint64_t offset = entry & QCOW2_L2_OFFSET_MASK;
+    if (refcount_co_get(c->q, offset >> c->q->cluster_bits, &count) == 0 &&
+        (count == 1) != !!(entry & QCOW2_COPIED)) {
+        say(c, true, "ERROR OFLAG_COPIED %s: l%d_entry=%" PRIx64 " refcount=%" PRIu64, what,
+            strcmp(what, "L2 cluster") == 0 ? 1 : 2, entry, count);
+        c->res->corruptions++;
+    }
+}
+
+static void coroutine_fn check_l2_entry(Check *c, uint64_t entry, bool active)
+{
+    Qcow2 *q = c->q;
+    if (entry & QCOW2_COMPRESSED) {
+        uint64_t offset, len;
+        compressed_location(q, entry, &offset, &len);
+        if (entry & QCOW2_COPIED) {
+            say(c, true, "ERROR: coffset=0x%" PRIx64 ": copied flag must never be set for "
+                         "compressed clusters", offset);
+            c->res->corruptions++;
+        }
+        count_range(c, offset, len);
+        if (active) {
+            c->res->allocated_clusters++;
+            c->res->compressed_clusters++;
+            c->res->fragmented_clusters++;
+        }
+        return;
+    }
+    uint64_t offset = entry & QCOW2_L2_OFFSET_MASK;
+    if (!offset) {
+        return;
+    }
+    if (offset & (q->cluster_size - 1)) {
+        say(c, true, "ERROR offset=%" PRIx64 ": Cluster is not properly aligned; L2 entry "
+                     "corrupted.", offset);
+        c->res->corruptions++;
+        return;
+    }
+    count_range(c, offset, q->cluster_size);
+    if (active) {
+        c->res->allocated_clusters++;
+        if (c->next_expected && c->next_expected != offset) {
+            c->res->fragmented_clusters++;
+        }
+        c->next_expected = offset + q->cluster_size;
+        check_copied(c, entry, "data cluster");
+    }
+}
+
+static int coroutine_fn check_l2_table(Check *c, uint64_t offset, bool active)
+{
+    Qcow2 *q = c->q;
+    be64 *table = disk_buffer_try_alloc(4096, MAX(q->cluster_size, 4096));
+    if (!table) {
+        return -ENOMEM;
+    }
+    int ret = node_co_read_buf(q->file, offset, q->cluster_size, table);
+    if (ret < 0) {
+        say(c, true, "ERROR: I/O error in check_refcounts_l2");
+        c->res->check_errors++;
+    }
+    for (uint64_t i = 0; ret == 0 && i < q->cluster_size / 8; i++) {
+        check_l2_entry(c, be64_get(table[i]), active);
+    }
+    disk_buffer_free(table);
+    return ret;
+}
+
+static int coroutine_fn check_l1(Check *c, uint64_t offset, uint64_t entries, bool active)
+{
+    Qcow2 *q = c->q;
+    uint64_t bytes = entries * 8;
+    count_range(c, offset, bytes);
+    be64 *l1 = disk_buffer_try_alloc(4096, round_up(max_u64(bytes, 1), 4096));
+    int ret = l1 ? 0 : -ENOMEM;
+    if (ret == 0 && bytes) {
+        ret = node_co_read_buf(q->file, offset, bytes, l1);
+    }
+    for (uint64_t i = 0; ret == 0 && i < entries; i++) {
+        uint64_t entry = be64_get(l1[i]);
+        uint64_t table = entry & QCOW2_L1_OFFSET_MASK;
+        if (!table) {
+            continue;
+        }
+        if (table & (q->cluster_size - 1)) {
+            say(c, true, "ERROR l2_offset=%" PRIx64 ": Table is not cluster aligned; L1 "
+                         "entry corrupted", table);
+            c->res->corruptions++;
+            continue;
+        }
+        count_range(c, table, q->cluster_size);
+        if (table >> q->cluster_bits >= c->nb_refs) {
+            continue; /* said already */
+        }
+        if (active) {
+            check_copied(c, entry, "L2 cluster");
+        }
+        ret = check_l2_table(c, table, active);
+    }
+    disk_buffer_free(l1);
+    return ret;
+}
+
+/* The snapshot table, and the L1 tables of the snapshots. */
+static int coroutine_fn check_snapshots(Check *c)
+{
+    Qcow2 *q = c->q;
+    uint64_t pos = q->snapshots_offset;
+    for (uint32_t i = 0; i < q->nb_snapshots; i++) {
+        Qcow2DiskSnapshot snap;
+        int ret = node_co_read_buf(q->file, pos, sizeof(snap), &snap);
+        if (ret < 0) {
+            return ret;
+        }
+        uint64_t l1_size = be32_get(snap.l1_size);
+        if (l1_size > QCOW2_MAX_L1_BYTES / 8) {
+            say(c, true, "ERROR snapshot %" PRIu32 " has a too large L1 table", i);
+            c->res->corruptions++;
+        } else {
+            ret = check_l1(c, be64_get(snap.l1_table_offset), l1_size, false);
+            if (ret < 0) {
+                return ret;
+            }
+        }
+        pos += round_up(sizeof(snap) + (uint64_t)be32_get(snap.extra_data_size) +
+                            be16_get(snap.id_size) + be16_get(snap.name_size), 8);
+        if (pos - q->snapshots_offset > 64 * MiB) {
+            return -EFBIG;
+        }
+    }
+    count_range(c, q->snapshots_offset, pos - q->snapshots_offset);
+    return 0;
+}
+
+/* Bitmap directory and tables (spec: "Bitmaps"). */
+static int coroutine_fn check_bitmaps(Check *c)
+{
+    Qcow2 *q = c->q;
+    if (!q->nb_bitmaps || q->bitmaps_size > 64 * MiB) {
+        return 0;
+    }
+    uint8_t *dir = disk_buffer_try_alloc(4096, round_up(q->bitmaps_size, 4096));
+    int ret = dir ? node_co_read_buf(q->file, q->bitmaps_offset, q->bitmaps_size, dir)
+                  : -ENOMEM;
+    uint64_t pos = 0;
+    for (uint32_t i = 0; ret == 0 && i < q->nb_bitmaps && pos + 24 <= q->bitmaps_size; i++) {
+        uint64_t table = be64_get(*(be64 *)(dir + pos));
+        uint64_t entries = be32_get(*(be32 *)(dir + pos + 8));
+        uint64_t name = be16_get(*(be16 *)(dir + pos + 18));
+        uint64_t extra = be32_get(*(be32 *)(dir + pos + 20));
+        count_range(c, table, entries * 8);
+        for (uint64_t k = 0; ret == 0 && k < entries; k++) {
+            be64 entry;
+            ret = node_co_read_buf(q->file, table + k * 8, 8, &entry);
+            uint64_t data = be64_get(entry) & QCOW2_L2_OFFSET_MASK;
+            if (ret == 0 && data) {
+                count_range(c, data, q->cluster_size);
+            }
+        }
+        pos += round_up(24 + name + extra, 8);
+    }
+    if (ret == 0) {
+        count_range(c, q->bitmaps_offset, q->bitmaps_size);
+    }
+    disk_buffer_free(dir);
+    return ret;
+}
+
+static void check_refcount_blocks(Check *c)
+{
+    Qcow2 *q = c->q;
+    count_range(c, q->rt_offset, (uint64_t)q->rt_clusters << q->cluster_bits);
+    for (uint32_t i = 0; i < q->rt_entries; i++) {
+        uint64_t offset = q->rt[i] & QCOW2_RT_OFFSET_MASK;
+        if (!offset) {
+            continue;
+        }
+        if (offset & (q->cluster_size - 1)) {
+            say(c, true, "ERROR refcount block %" PRIu32 " is not cluster aligned; refcount "
+                         "table entry corrupted", i);
+            c->res->corruptions++;
+            continue;
+        }
+        count_range(c, offset, q->cluster_size);
+    }
+}
+
+static int coroutine_fn collect(Check *c)
+{
+    Qcow2 *q = c->q;
+    count_range(c, 0, q->cluster_size);
+    int ret = check_l1(c, q->l1_offset, q->l1_size, true);
+    if (ret == 0) {
+        ret = check_snapshots(c);
+    }
+    if (ret == 0) {
+        ret = check_bitmaps(c);
+    }
+    check_refcount_blocks(c);
+    return ret;
+}
+
+/* Set one count to what the references say. */
+static bool coroutine_fn repair_one(Check *c, uint64_t cluster, uint64_t now, uint32_t want)
+{
+    while (now != want) {
+        int delta = now > want ? -1 : 1;
+        if (refcount_co_change(c->q, cluster, 1, delta) < 0) {
+            return false;
+        }
+        now += delta;
+    }
+    return true;
+}
+
+static void coroutine_fn compare(Check *c, unsigned fix)
+{
+    Qcow2 *q = c->q;
+    CheckResult *res = c->res;
+    for (uint64_t i = 0; i < c->nb_refs; i++) {
+        uint64_t count;
+        uint32_t refs = c->refs[i];
+        if (refcount_co_get(q, i, &count) < 0) {
+            say(c, true, "Can't get refcount for cluster %" PRIu64, i);
+            res->check_errors++;
+            continue;
+        }
+        if (count || refs) {
+            res->image_end_offset = (int64_t)((i + 1) << q->cluster_bits);
+        }
+        if (count == refs) {
+            continue;
+        }
+        bool leak = count > refs;
+        bool repair = fix & (leak ? CHECK_FIX_LEAKS : CHECK_FIX_ERRORS);
+        if (repair && repair_one(c, i, count, refs)) {
+            say(c, leak ? false : true,
+                "Repairing cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu32, i,
+                count, refs);
+            *(leak ? &res->leaks_fixed : &res->corruptions_fixed) += 1;
+            continue;
+        }
+        say(c, !leak, "%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu32,
+            leak ? "Leaked" : "ERROR", i, count, refs);
+        *(leak ? &res->leaks : &res->corruptions) += 1;
+    }
+}
+
+int coroutine_fn qcow2_co_check(BlockNode *node, unsigned fix,
+                                void (*message)(void *, bool, const char *),
+                                void *opaque, CheckResult *ret_result)
+{
+    Qcow2 *q = node->state;
+    memset(ret_result, 0, sizeof(*ret_result));
+    int ret = node->read_only ? 0 : qcow2_co_flush(node);
+    if (ret < 0) {
+        return ret;
+    }
+    Check c = {.q = q, .res = ret_result, .message = message, .opaque = opaque};
+    ret_result->total_clusters = (int64_t)clusters_for(q, node->length);
+    node_refresh_length(q->file);
+    if (!make_refs(&c, clusters_for(q, node_length(q->file)))) {
+        return -ENOMEM;
+    }
+    co_mutex_lock(&q->alloc_lock);
+    ret = collect(&c);
+    if (ret == 0) {
+        compare(&c, fix);
+    }
+    if (ret == 0 && fix) {
+        ret = refcount_co_write_dirty(q);
+    }
+    co_mutex_unlock(&q->alloc_lock);
+    if (ret == 0 && fix) {
+        ret = node_co_flush(q->file);
+    }
+    g_free(c.refs);
+    return ret;
+}
+
+bool coroutine_fn qcow2_co_repair_dirty(Qcow2 *q, GError **errp)
+{
+    CheckResult res;
+    int ret = qcow2_co_check(q->node, CHECK_FIX_LEAKS | CHECK_FIX_ERRORS, NULL, NULL, &res);
+    if (ret == 0 && (res.corruptions || res.check_errors)) {
+        ret = -EIO;
+    }
+    if (ret == 0) {
+        q->incompatible &= ~(uint64_t)QCOW2_INCOMPAT_DIRTY;
+        be64 field = be64_make(q->incompatible);
+        ret = header_co_write_field(q, offsetof(Qcow2DiskHeader, incompatible_features),
+                                    &field, sizeof(field));
+    }
+    if (ret == 0) {
+        ret = node_co_flush(q->file);
+    }
+    if (ret < 0) {
+        error_set_errno(errp, ret, "Could not repair dirty image");
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* HOT. The qcow2 map: guest offset to host extent, from memory alone. */
+#include "block/qcow2/qcow2.h"
+
+typedef enum ClusterKind {
+    CLUSTER_UNALLOCATED,
+    CLUSTER_ZERO, /* with or without a host cluster */
+    CLUSTER_NORMAL,
+    CLUSTER_COMPRESSED,
+    CLUSTER_INVALID,
+} ClusterKind;
+
+static inline ClusterKind classify(uint64_t entry)
+{
+    if (entry == 0) {
+        return CLUSTER_UNALLOCATED;
+    }
+    if (G_UNLIKELY(entry == QCOW2_ENTRY_INVALID)) {
+        return CLUSTER_INVALID;
+    }
+    if (entry & QCOW2_COMPRESSED) {
+        return CLUSTER_COMPRESSED;
+    }
+    return entry & QCOW2_ZERO ? CLUSTER_ZERO : CLUSTER_NORMAL;
+}
+
+static inline void map_unallocated(const BlockNode *node, MapOp op, uint64_t offset,
+                                   uint64_t len, MapResult *ret)
+{
+    const BlockNode *backing = node->backing_child;
+
+    ret->len = len;
+    if (op == MAP_OP_WRITE) {
+        ret->kind = MAP_SLOW;
+    } else if (!backing || offset >= backing->length) {
+        ret->kind = MAP_ZERO;
+    } else {
+        ret->kind = MAP_CHILD;
+        ret->child = node->backing_child;
+        ret->offset = offset;
+        ret->len = min_u64(len, backing->length - offset);
+    }
+}
+
+/* A host cluster that this write may go to as it is? */
+static inline bool writable_in_place(uint64_t entry)
+{
+    return (entry & (QCOW2_COPIED | QCOW2_COMPRESSED | QCOW2_ZERO)) == QCOW2_COPIED &&
+           entry != QCOW2_ENTRY_INVALID;
+}
+
+/* Bytes from @offset on that entries @i.. describe in the same way as the first. */
+static uint64_t run_length(const Qcow2 *q, const L2Slice *slice, unsigned i, MapOp op,
+                           uint64_t first, ClusterKind kind, uint64_t in_cluster,
+                           uint64_t len)
+{
+    unsigned n = 1u << q->slice_bits;
+    uint64_t bytes = q->cluster_size - in_cluster;
+    uint64_t expect = first + q->cluster_size;
+
+    while (bytes < len && ++i < n) {
+        uint64_t entry = slice->entries ? slice->entries[i] : 0;
+        if (op == MAP_OP_WRITE && kind != CLUSTER_NORMAL) {
+            if (writable_in_place(entry)) {
+                break; /* the run of clusters that need work ends here */
+            }
+        } else if (kind == CLUSTER_NORMAL) {
+            if (entry != expect) {
+                break;
+            }
+            expect += q->cluster_size;
+        } else if (classify(entry) != kind || kind == CLUSTER_COMPRESSED ||
+                   (kind == CLUSTER_ZERO && op == MAP_OP_STATUS &&
+                    !(entry & QCOW2_L2_OFFSET_MASK) != !(first & QCOW2_L2_OFFSET_MASK))) {
+            break;
+        }
+        bytes += q->cluster_size;
+    }
+    return min_u64(bytes, len);
+}
+
+void qcow2_map(BlockNode *node, MapOp op, uint64_t offset, uint64_t len, MapResult *ret)
+{
+    Qcow2 *q = node->state;
+    uint64_t cluster = offset >> q->cluster_bits;
+    uint64_t in_cluster = offset & (q->cluster_size - 1);
+    uint64_t l1_index = cluster >> q->l2_bits;
+
+    ret->extent_flags = 0;
+    if (G_UNLIKELY(q->corrupt) && op == MAP_OP_WRITE) {
+        ret->kind = MAP_ERROR;
+        ret->len = len;
+        return;
+    }
+    if (!(q->l1[l1_index] & QCOW2_L1_OFFSET_MASK)) {
+        uint64_t table_bytes = q->cluster_size << q->l2_bits;
+        uint64_t left = table_bytes - (offset & (table_bytes - 1));
+        map_unallocated(node, op, offset, min_u64(len, left), ret);
+        return;
+    }
+    L2Slice *slice = l2_lookup(q, cluster);
+    if (G_UNLIKELY(!slice || slice->loading)) {
+        ret->kind = MAP_MISS;
+        ret->len = len;
+        return;
+    }
+    slice->referenced = true;
+    unsigned i = cluster & ((1u << q->slice_bits) - 1);
+    uint64_t entry = slice->entries ? slice->entries[i] : 0;
+    ClusterKind kind = classify(entry);
+
+    if (op == MAP_OP_WRITE && !writable_in_place(entry)) {
+        ret->kind = kind == CLUSTER_INVALID ? MAP_ERROR : MAP_SLOW;
+        ret->len = run_length(q, slice, i, op, entry,
+                              kind == CLUSTER_NORMAL ? CLUSTER_ZERO : kind, in_cluster,
+                              len);
+        return;
+    }
+    len = run_length(q, slice, i, op, entry, kind, in_cluster, len);
+    ret->len = len;
+    switch (kind) {
+    case CLUSTER_UNALLOCATED:
+        map_unallocated(node, op, offset, len, ret);
+        break;
+    case CLUSTER_ZERO:
+        ret->kind = MAP_ZERO;
+        ret->extent_flags = EXTENT_ALLOCATED;
+        if (entry & QCOW2_L2_OFFSET_MASK) {
+            ret->extent_flags |= EXTENT_OFFSET;
+            ret->offset = (entry & QCOW2_L2_OFFSET_MASK) + in_cluster;
+        }
+        break;
+    case CLUSTER_NORMAL:
+        ret->kind = MAP_CHILD;
+        ret->child = node->file_child;
+        ret->offset = (entry & QCOW2_L2_OFFSET_MASK) + in_cluster;
+        break;
+    case CLUSTER_COMPRESSED:
+        ret->kind = MAP_SLOW;
+        ret->extent_flags = EXTENT_COMPRESSED;
+        break;
+    default:
+        ret->kind = MAP_ERROR;
+        break;
+    }
+}
+
+int coroutine_fn qcow2_co_load(BlockNode *node, uint64_t offset, uint64_t len,
+                               unsigned flags)
+{
+    Qcow2 *q = node->state;
+    return l2_co_load(q, offset >> q->cluster_bits);
+}

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * qcow2: the driver table, opening and closing, and the coming and going of writers.
+ * What happens to requests is in map.c (look-up), write.c, zero.c and flush.c.
+ */
+#include "block/qcow2/qcow2.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "block/base/error.h"
+#include "block/driver/table.h"
+
+#define DEFAULT_L2_BUDGET (32 * MiB)
+
+/* ---- options ---- */
+
+static bool check_cache_options(const Qcow2 *q, const BlockdevOptionsQcow2 *o,
+                                uint64_t *ret_l2, uint64_t *ret_refs, GError **errp)
+{
+    uint64_t total = o->has_cache_size ? (uint64_t)o->cache_size : 0;
+
+    if (o->has_cache_size && o->has_l2_cache_size && o->has_refcount_cache_size) {
+        error_set(errp, "cache-size, l2-cache-size and refcount-cache-size may not be set at "
+                        "the same time");
+        return false;
+    }
+    if (o->has_cache_size && o->has_l2_cache_size && o->l2_cache_size > o->cache_size) {
+        error_set(errp, "l2-cache-size may not exceed cache-size");
+        return false;
+    }
+    if (o->has_cache_size && o->has_refcount_cache_size &&
+        o->refcount_cache_size > o->cache_size) {
+        error_set(errp, "refcount-cache-size may not exceed cache-size");
+        return false;
+    }
+    if (o->has_l2_cache_entry_size &&
+        (o->l2_cache_entry_size < 512 || !is_power_of_two(o->l2_cache_entry_size) ||
+         (uint64_t)o->l2_cache_entry_size > q->cluster_size)) {
+        error_set(errp, "L2 cache entry size must be a power of two between 512 and the "
+                        "cluster size (%" G_GUINT64_FORMAT ")", q->cluster_size);
+        return false;
+    }
+    *ret_refs = o->has_refcount_cache_size ? (uint64_t)o->refcount_cache_size : 256 * KiB;
+    *ret_l2 = o->has_l2_cache_size ? (uint64_t)o->l2_cache_size
+              : o->has_cache_size  ? total - min_u64(total, *ret_refs)
+                                   : DEFAULT_L2_BUDGET;
+    return true;
+}
+
+static bool refuse_unsupported(const BlockdevOptionsQcow2 *o, GError **errp)
+{
+    if (o->encrypt) {
+        error_set(errp, "Parameter 'encrypt' is not supported yet");
+        return false;
+    }
+    if (o->data_file) {
+        error_set(errp, "'data-file' can only be set for images with an external data file");
+        return false;
+    }
+    return true;
+}
+
+/* ---- opening ---- */
+
+static bool coroutine_fn open_backing(BlockNode *node, const BlockdevRefOrNull *backing,
+                                      const OpenInherit *inherit, GError **errp)
+{
+    if (!backing) {
+        return !node->backing_file || !node->backing_file[0] ||
+               node_co_open_backing(node, inherit, errp);
+    }
+    if (backing->type == JSON_NULL ||
+        (backing->type == JSON_STRING && !backing->u.reference[0])) {
+        return true;
+    }
+    BlockdevRef ref = {.type = backing->type};
+    if (backing->type == JSON_STRING) {
+        ref.u.reference = backing->u.reference;
+    } else {
+        ref.u.definition = backing->u.definition;
+    }
+    return node_co_open_child(node, &ref, "backing", inherit, errp) != NULL;
+}
+
+static void free_state(Qcow2 *q)
+{
+    if (q->cache.pages) {
+        l2_cache_fini(q);
+    }
+    refcount_fini(q);
+    g_array_free(q->dropped, TRUE);
+    g_array_free(q->quarantine, TRUE);
+    g_free(q->l1);
+    g_free(q->l1_dirty);
+    g_free(q->rt);
+    g_free(q);
+}
+
+static Qcow2 *new_state(BlockNode *node, BlockNode *file)
+{
+    Loop *loop = graph_loop(node->graph);
+    Qcow2 *q = g_new0(Qcow2, 1);
+    q->node = node;
+    q->file = file;
+    q->dropped = g_array_new(FALSE, FALSE, sizeof(Dropped));
+    q->quarantine = g_array_new(FALSE, FALSE, sizeof(Dropped));
+    co_mutex_init(&q->alloc_lock, loop);
+    co_mutex_init(&q->l1_lock, loop);
+    co_queue_init(&q->cow_changed, loop);
+    co_queue_init(&q->epoch_done, loop);
+    list_init(&q->cows);
+    list_init(&q->flush_waiters);
+    return q;
+}
+
+/* What follows from the tables just read. */
+static void prepare_tables(Qcow2 *q)
+{
+    g_free(q->l1_dirty);
+    q->l1_dirty = g_new0(uint8_t, div_round_up((uint64_t)q->l1_size * 8, 512) / 8 + 1);
+    q->l1_any_dirty = false;
+    q->fixed_size = !node_grows_with_zeros(q->file);
+    q->file_clusters = clusters_for(q, node_length(q->file));
+    if (q->fixed_size) {
+        q->file_clusters = node_length(q->file) >> q->cluster_bits;
+    }
+    q->scan_cluster = 0;
+    q->window_next = q->window_end = 0;
+}
+
+static bool coroutine_fn qcow2_co_open(BlockNode *node, const BlockdevOptions *options,
+                                       const OpenInherit *inherit, GError **errp)
+{
+    const BlockdevOptionsQcow2 *o = &options->u.qcow2;
+    uint64_t l2_budget, refs_budget;
+
+    if (!refuse_unsupported(o, errp)) {
+        return false;
+    }
+    BlockEdge *edge = node_co_open_child(node, o->file, "file", inherit, errp);
+    if (!edge) {
+        return false;
+    }
+    Qcow2 *q = new_state(node, edge->child);
+    node->read_only |= edge->child->read_only;
+    if (!header_co_read(q, errp) ||
+        !check_cache_options(q, o, &l2_budget, &refs_budget, errp)) {
+        free_state(q);
+        return false;
+    }
+    q->pass_discard = o->has_pass_discard_request ? o->pass_discard_request
+                                                  : node->discard_unmap;
+    prepare_tables(q);
+    l2_cache_init(q, l2_budget);
+    refcount_init(q, (unsigned)min_u64(refs_budget / 512, 65536));
+    node->state = q;
+    node->request_align = edge->child->request_align > 1 ? 512 : 1;
+    node->mem_align = edge->child->mem_align;
+    node->filename = g_strdup(edge->child->filename);
+    bool ok = open_backing(node, o->backing, inherit, errp);
+    if (ok && (q->incompatible & QCOW2_INCOMPAT_DIRTY) && !node->read_only) {
+        ok = qcow2_co_repair_dirty(q, errp);
+    }
+    if (!ok) {
+        node->state = NULL;
+        free_state(q);
+    }
+    return ok;
+}
+
+/* ---- writers come and go ---- */
+
+/* Q9: other programs may have changed the file since we last wrote it. */
+static bool coroutine_fn read_again(Qcow2 *q, GError **errp)
+{
+    g_autofree char *backing_file = g_strdup(q->node->backing_file);
+    l2_cache_clear(q);
+    refcount_clear(q);
+    node_refresh_length(q->file);
+    q->l1_bad = q->rt_bad = false;
+    if (!header_co_read(q, errp)) {
+        return false;
+    }
+    if (!l2_cache_resize(q)) {
+        error_set_errno(errp, ENOMEM, "Could not read the image again");
+        return false;
+    }
+    prepare_tables(q);
+    q->stale = false;
+    return true;
+}
+
+/* Q8: features that we do not keep consistent are declared gone before the first write. */
+static int coroutine_fn clear_autoclear(Qcow2 *q)
+{
+    if (q->version < 3 || !q->autoclear) {
+        return 0;
+    }
+    be64 field = be64_make(0);
+    int ret = header_co_write_field(q, offsetof(Qcow2DiskHeader, autoclear_features), &field,
+                                    sizeof(field));
+    if (ret == 0) {
+        ret = node_co_flush(q->file);
+        q->autoclear = 0;
+    }
+    return ret;
+}
+
+static bool coroutine_fn start_writing(Qcow2 *q, GError **errp)
+{
+    if (q->stale && !read_again(q, errp)) {
+        return false;
+    }
+    if (q->corrupt || q->l1_bad) {
+        error_set(errp, "qcow2: Image is corrupt; cannot be opened read/write");
+        return false;
+    }
+    int ret = clear_autoclear(q);
+    if (ret == 0) {
+        ret = alloc_co_make_table_room(q);
+    }
+    if (ret < 0) {
+        error_set_errno(errp, ret, "Could not update the qcow2 header");
+        return false;
+    }
+    return true;
+}
+
+/* Q11: after this the node writes nothing. */
+static int coroutine_fn stop_writing(Qcow2 *q)
+{
+    int ret = qcow2_co_flush(q->node);
+    if (ret == 0) { /* what the first round let go of is free by now */
+        co_mutex_lock(&q->alloc_lock);
+        ret = alloc_co_reclaim(q);
+        co_mutex_unlock(&q->alloc_lock);
+    }
+    if (ret == 0) {
+        ret = alloc_co_return_window(q);
+    }
+    if (ret == 0) {
+        ret = node_co_flush(q->file);
+    }
+    q->stale = true;
+    return ret;
+}
+
+static bool coroutine_fn qcow2_co_set_writing(BlockNode *node, bool writing, GError **errp)
+{
+    Qcow2 *q = node->state;
+    if (writing) {
+        return start_writing(q, errp);
+    }
+    int ret = q->corrupt ? 0 : stop_writing(q);
+    if (ret < 0) {
+        error_set_errno(errp, ret, "Could not write the metadata of '%s'",
+                        node_filename(node));
+        return false;
+    }
+    return true;
+}
+
+static void coroutine_fn qcow2_co_close(BlockNode *node)
+{
+    Qcow2 *q = node->state;
+    if (node->writing && !q->corrupt) {
+        stop_writing(q);
+    }
+    free_state(q);
+}
+
+/* ---- facts ---- */
+
+static int qcow2_probe(const uint8_t *head, size_t len)
+{
+    const Qcow2DiskHeader *h = (const void *)head;
+    return len >= 8 && be32_get(h->magic) == QCOW2_MAGIC && be32_get(h->version) >= 2 ? 100
+                                                                                      : 0;
+}
+
+static uint32_t qcow2_cluster_size(BlockNode *node)
+{
+    Qcow2 *q = node->state;
+    return (uint32_t)q->cluster_size;
+}
+
+static ImageInfoSpecific *qcow2_info_specific(BlockNode *node)
+{
+    Qcow2 *q = node->state;
+    ImageInfoSpecific *info = g_new0(ImageInfoSpecific, 1);
+    ImageInfoSpecificQCow2 *data = g_new0(ImageInfoSpecificQCow2, 1);
+    info->type = IMAGE_INFO_SPECIFIC_KIND_QCOW2;
+    info->u.qcow2.data = data;
+    data->compat = g_strdup(q->version == 2 ? "0.10" : "1.1");
+    data->refcount_bits = INT64_C(1) << q->refcount_order;
+    data->compression_type = QCOW2_COMPRESSION_TYPE_ZLIB;
+    if (q->version >= 3) {
+        data->has_lazy_refcounts = true;
+        data->lazy_refcounts = q->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS;
+        data->has_corrupt = true;
+        data->corrupt = q->incompatible & QCOW2_INCOMPAT_CORRUPT;
+        data->has_extended_l2 = true;
+        data->extended_l2 = false;
+    }
+    return info;
+}
+
+static void qcow2_counters(BlockNode *node,
+                           void (*visit)(void *opaque, const char *name, uint64_t value),
+                           void *opaque)
+{
+    Qcow2 *q = node->state;
+    visit(opaque, "l2-misses", q->cache.misses);
+    visit(opaque, "l2-loads", q->cache.loads);
+    visit(opaque, "l2-evictions", q->cache.evictions);
+    visit(opaque, "l2-bytes", q->cache.bytes);
+    visit(opaque, "flush-epochs", q->epochs);
+    visit(opaque, "syncs-after-metadata", q->syncs_single);
+    visit(opaque, "syncs-before-metadata", q->syncs_double);
+}
+
+/* An internal epoch outlives no request, so there is nothing else to wait for. */
+static void coroutine_fn qcow2_co_quiesce(BlockNode *node)
+{
+    Qcow2 *q = node->state;
+    while (q->epoch_running) {
+        co_queue_wait(&q->epoch_done);
+    }
+}
+
+const BlockDriver driver_qcow2 = {
+    .name = "qcow2",
+    .qapi_id = BLOCKDEV_DRIVER_QCOW2,
+    .is_format = true,
+    .supports_backing = true,
+    .co_open = qcow2_co_open,
+    .co_close = qcow2_co_close,
+    .map = qcow2_map,
+    .co_load = qcow2_co_load,
+    .co_read = qcow2_co_read_compressed,
+    .co_write = qcow2_co_write,
+    .co_write_zeroes = qcow2_co_write_zeroes,
+    .co_discard = qcow2_co_discard,
+    .co_flush = qcow2_co_flush,
+    .co_truncate = qcow2_co_truncate,
+    .co_set_writing = qcow2_co_set_writing,
+    .co_quiesce = qcow2_co_quiesce,
+    .cluster_size = qcow2_cluster_size,
+    .info_specific = qcow2_info_specific,
+    .counters = qcow2_counters,
+    .co_check = qcow2_co_check,
+    .child_perm = format_child_perm,
+    .probe = qcow2_probe,
+};

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The qcow2 driver's state and the functions its files share.
+ *
+ * Who may change what (all on the home loop):
+ *  - l1[] and L2 entries: write.c and zero.c, through l2_set(), which marks them dirty;
+ *    they reach the disk in flush.c only;
+ *  - refcounts: refcount.c, with alloc_lock held;
+ *  - header fields on disk: header.c, field by field (safety.md, Q9, Q12).
+ *
+ * The rules Q1..Q13 are those of the project's safety design (block/qcow2/README.md).
+ */
+#ifndef BLOCK_QCOW2_QCOW2_H
+#define BLOCK_QCOW2_QCOW2_H
+
+#include "block/driver.h"
+#include "block/qcow2/format.h"
+
+#define QCOW2_SLICE_BYTES 4096u
+#define QCOW2_ENTRY_INVALID UINT64_MAX /* refused on load; reads and writes give -EIO */
+
+typedef struct L2Slice {
+    ListLink in_cache; /* clock order */
+    ListLink in_dirty; /* cache.dirty */
+    uint32_t index;    /* guest cluster >> slice_bits */
+    bool loading;
+    bool referenced; /* since the clock hand passed */
+    bool writing;    /* captured by the running epoch: not evictable */
+    bool has_invalid; /* never written: what the disk says is kept as evidence */
+    uint64_t *entries; /* host order; NULL: all are 0 */
+} L2Slice;
+
+#define L2_PAGE_SLICES 512
+typedef struct L2Page {
+    L2Slice *slice[L2_PAGE_SLICES];
+} L2Page;
+
+typedef struct L2Cache {
+    L2Page **pages;
+    uint32_t nb_pages;
+    ListLink clock; /* L2Slice.in_cache; the hand is the head */
+    ListLink dirty; /* L2Slice.in_dirty */
+    uint64_t bytes, budget;
+    CoQueue loaded; /* a slice finished loading */
+    uint64_t hits, misses, loads, evictions;
+} L2Cache;
+
+typedef struct RefSlice {
+    ListLink in_cache;
+    ListLink in_dirty;
+    uint64_t index; /* byte position in the sequence of all refcounts / slice bytes */
+    uint64_t disk_offset;
+    uint8_t *data; /* as on disk */
+    bool writing;
+} RefSlice;
+
+typedef struct RefCache {
+    GHashTable *slices; /* index -> RefSlice */
+    ListLink lru;
+    ListLink dirty;
+    unsigned count, max;
+} RefCache;
+
+/* A cluster range that the guest let go of (Q3, Q6). */
+typedef struct Dropped {
+    uint64_t cluster; /* host cluster number */
+    uint64_t count;
+    uint64_t grace_epoch;
+} Dropped;
+
+/* Guest clusters being copied: unpublished, others wait. */
+typedef struct CowRange {
+    ListLink link;
+    uint64_t first, count;
+} CowRange;
+
+typedef struct FlushWaiter {
+    ListLink link;
+    Coroutine *co;
+    int ret;
+} FlushWaiter;
+
+typedef struct Qcow2 {
+    /* hot: read by map */
+    BlockNode *node;
+    BlockNode *file;
+    uint64_t *l1; /* host order, as the guest sees it now */
+    uint32_t l1_size;
+    uint8_t cluster_bits;
+    uint8_t l2_bits;    /* log2 of entries in a table */
+    uint8_t slice_bits; /* log2 of entries in a slice */
+    uint64_t cluster_size;
+    L2Cache cache;
+    /* the header */
+    uint8_t version;
+    uint8_t refcount_order;
+    uint32_t header_length;
+    uint64_t incompatible, compatible, autoclear;
+    uint64_t l1_offset;
+    uint64_t rt_offset;
+    uint32_t rt_clusters;
+    uint32_t rt_entries;
+    uint64_t *rt; /* host order */
+    uint32_t nb_snapshots;
+    uint64_t snapshots_offset;
+    uint64_t bitmaps_offset, bitmaps_size; /* directory; 0 = none */
+    uint32_t nb_bitmaps;
+    bool corrupt;
+    bool l1_bad, rt_bad; /* tables with entries that make no sense */
+    bool pass_discard;
+    /* allocation (alloc.c), under alloc_lock */
+    CoMutex alloc_lock;
+    RefCache refs;
+    uint64_t scan_cluster;   /* below this nothing is free */
+    uint64_t file_clusters;  /* regular files: clusters from here on were never used */
+    uint64_t window_next, window_end; /* reserved host clusters */
+    bool window_zero;        /* they read as zeros */
+    bool fixed_size;         /* a block device: the file cannot grow */
+    bool reserved_since_sync; /* refcounts or size not yet durable (Q1, Q10) */
+    GArray *dropped;         /* Dropped: not yet captured by an epoch */
+    GArray *quarantine;      /* Dropped: entry gone from the disk, grace period running */
+    uint64_t dropped_bytes;
+    /* writing */
+    ListLink cows; /* CowRange.link */
+    CoQueue cow_changed;
+    CoMutex l1_lock;   /* making L2 tables */
+    bool copied_since_sync; /* published over clusters not durably zero (Q2) */
+    uint8_t *l1_dirty; /* a bit per 512-byte block of the L1 table */
+    bool l1_any_dirty;
+    /* flush.c */
+    bool epoch_running;
+    ListLink flush_waiters; /* FlushWaiter.link: of the next epoch */
+    CoQueue epoch_done;
+    uint64_t epochs, syncs_single, syncs_double;
+    bool stale; /* lost its last writer: re-read everything before writing again */
+} Qcow2;
+
+static inline uint64_t cluster_start(const Qcow2 *q, uint64_t offset)
+{
+    return offset & ~(q->cluster_size - 1);
+}
+
+static inline uint64_t clusters_for(const Qcow2 *q, uint64_t bytes)
+{
+    return (bytes + q->cluster_size - 1) >> q->cluster_bits;
+}
+
+/* ---- header.c ---- */
+/* Read and validate header, extensions, L1 and refcount tables into @q. */
+bool coroutine_fn header_co_read(Qcow2 *q, GError **errp);
+/* Overwrite @len bytes of the header at @offset and nothing else. 0 or -errno. */
+int coroutine_fn header_co_write_field(Qcow2 *q, size_t offset, const void *field,
+                                       size_t len);
+/* Set the corrupt bit, stop writing, tell (Q8). @offset -1: unknown. */
+void coroutine_fn qcow2_co_mark_corrupt(Qcow2 *q, int64_t offset, int64_t size,
+                                        const char *fmt, ...) G_GNUC_PRINTF(4, 5);
+
+/* ---- l2-cache.c ---- */
+void l2_cache_init(Qcow2 *q, uint64_t budget);
+void l2_cache_fini(Qcow2 *q);
+/* Forget everything (nothing may be dirty). */
+void l2_cache_clear(Qcow2 *q);
+bool l2_cache_resize(Qcow2 *q);
+static inline L2Slice *l2_lookup(const Qcow2 *q, uint64_t guest_cluster)
+{
+    uint64_t index = guest_cluster >> q->slice_bits;
+    const L2Page *page = q->cache.pages[index / L2_PAGE_SLICES];
+    return page ? page->slice[index % L2_PAGE_SLICES] : NULL;
+}
+/* Bring the slice of @guest_cluster in; its L2 table exists. 0 or -errno. */
+int coroutine_fn l2_co_load(Qcow2 *q, uint64_t guest_cluster);
+/* Change one entry of a loaded slice; false when there is no memory for it, or when the
+ * slice has invalid entries (-EIO for the guest). */
+bool l2_set(Qcow2 *q, L2Slice *slice, uint64_t guest_cluster, uint64_t entry);
+static inline uint64_t l2_get(const Qcow2 *q, const L2Slice *slice, uint64_t guest_cluster)
+{
+    uint64_t i = guest_cluster & ((UINT64_C(1) << q->slice_bits) - 1);
+    return slice->entries ? slice->entries[i] : 0;
+}
+uint64_t l2_slice_disk_offset(const Qcow2 *q, const L2Slice *slice);
+unsigned l2_slice_entries(const Qcow2 *q);
+
+/* ---- map.c ---- */
+void qcow2_map(BlockNode *node, MapOp op, uint64_t offset, uint64_t len, MapResult *ret);
+int coroutine_fn qcow2_co_load(BlockNode *node, uint64_t offset, uint64_t len,
+                               unsigned flags);
+/* Where a compressed cluster's bytes are: at most @ret_len bytes at @ret_offset. */
+void compressed_location(const Qcow2 *q, uint64_t entry, uint64_t *ret_offset,
+                         uint64_t *ret_len);
+int coroutine_fn qcow2_co_read_compressed(BlockNode *node, uint64_t offset, uint64_t len,
+                                          const struct iovec *iov, int niov,
+                                          unsigned flags);
+
+/* ---- refcount.c (alloc_lock held unless said otherwise) ---- */
+void refcount_init(Qcow2 *q, unsigned max_slices);
+void refcount_fini(Qcow2 *q);
+void refcount_clear(Qcow2 *q); /* forget; nothing may be dirty */
+/* The refcount of one host cluster; clusters without a block have 0. */
+int coroutine_fn refcount_co_get(Qcow2 *q, uint64_t cluster, uint64_t *ret_count);
+/* Add @delta (+1 or -1) to each of the clusters. -EINVAL: below 0 or too large. Blocks
+ * must exist (refcount_co_make_blocks). */
+int coroutine_fn refcount_co_change(Qcow2 *q, uint64_t cluster, uint64_t count,
+                                    int delta);
+/*
+ * Make sure that there is a refcount block for @cluster, which is free, as are those
+ * behind it; a new block (and, rarely, a larger table) takes *ret_used clusters from there
+ * on. New blocks are durable before their table entry is written (Q4). @zeroed: the
+ * clusters are known to read as zeros.
+ */
+int coroutine_fn refcount_co_make_block(Qcow2 *q, uint64_t cluster, bool zeroed,
+                                        uint64_t *ret_used);
+/* A larger refcount table for at least @need_entries, at the free clusters from @cluster on. */
+int coroutine_fn refcount_co_grow_table(Qcow2 *q, uint64_t cluster, uint64_t need_entries,
+                                        uint64_t *ret_used);
+uint64_t refcount_counts_per_block(const Qcow2 *q);
+/* The first cluster behind those that @cluster's block counts. */
+uint64_t refcount_block_end(const Qcow2 *q, uint64_t cluster);
+/* The first run of free clusters in [@from, @end), at most @max_count of them, all counted
+ * by one block; *ret_count 0: there is none. */
+int coroutine_fn refcount_co_find_free(Qcow2 *q, uint64_t from, uint64_t end,
+                                       uint64_t max_count, uint64_t *ret_first,
+                                       uint64_t *ret_count);
+/* Write all dirty slices. 0 or -errno; what failed stays dirty. */
+int coroutine_fn refcount_co_write_dirty(Qcow2 *q);
+bool refcount_any_dirty(const Qcow2 *q);
+
+/* ---- alloc.c ---- */
+/* Take up to @want contiguous clusters: *ret_count of them at host offset *ret_offset,
+ * *ret_zero: they are known to read as zeros. -ENOSPC, .. */
+int coroutine_fn alloc_co_clusters(Qcow2 *q, uint64_t want, uint64_t *ret_offset,
+                                   uint64_t *ret_count, bool *ret_zero);
+/* Give back clusters that no entry ever referred to. */
+void coroutine_fn alloc_co_unused(Qcow2 *q, uint64_t offset, uint64_t count);
+/* Q12: make the refcount table large enough for the whole disk, so that it need not move
+ * while an external program may rewrite the header. */
+int coroutine_fn alloc_co_make_table_room(Qcow2 *q);
+/* Return the window; cut the file back to the last cluster in use (Q10, Q11). */
+int coroutine_fn alloc_co_return_window(Qcow2 *q);
+/* An entry that referred to these bytes was replaced (Q3). */
+void alloc_drop(Qcow2 *q, uint64_t offset, uint64_t bytes);
+/* So much was dropped that an epoch should free it. */
+bool alloc_quarantine_full(const Qcow2 *q);
+/* The epoch that removed the entries from the disk is durable: quarantine. */
+void alloc_captured_dropped(Qcow2 *q, GArray *captured);
+/* Free what has passed its grace period; alloc_lock held. 0 or -errno. */
+int coroutine_fn alloc_co_reclaim(Qcow2 *q);
+
+/* ---- flush.c ---- */
+int coroutine_fn qcow2_co_flush(BlockNode *node);
+/* The same for metadata that has grown too much; errors stay for the next flush. */
+void coroutine_fn qcow2_co_epoch(Qcow2 *q);
+
+/* ---- write.c ---- */
+int coroutine_fn qcow2_co_write(BlockNode *node, uint64_t offset, uint64_t len,
+                                const struct iovec *iov, int niov, unsigned flags);
+/* The L2 table of @guest_cluster, writable, and its slice loaded. Yields: re-check. */
+int coroutine_fn qcow2_co_get_slice(Qcow2 *q, uint64_t guest_cluster, L2Slice **ret);
+/* Wait until nobody copies these guest clusters. True when it had to wait. */
+bool coroutine_fn qcow2_co_wait_cow(Qcow2 *q, uint64_t first, uint64_t count);
+/* Forget the host bytes an old entry stood for. */
+void qcow2_drop_entry(Qcow2 *q, uint64_t entry);
+
+/* ---- zero.c ---- */
+int coroutine_fn qcow2_co_write_zeroes(BlockNode *node, uint64_t offset, uint64_t len,
+                                       unsigned flags);
+int coroutine_fn qcow2_co_discard(BlockNode *node, uint64_t offset, uint64_t len);
+
+/* Drop whole clusters without leaving zero flags: what lies behind a new, smaller end. */
+int coroutine_fn qcow2_co_discard_all(Qcow2 *q, uint64_t offset, uint64_t len);
+
+/* ---- resize.c ---- */
+bool coroutine_fn qcow2_co_truncate(BlockNode *node, uint64_t size, GError **errp);
+
+/* ---- check.c ---- */
+/* The dirty bit says that refcounts may be wrong: make them right and clear it. */
+bool coroutine_fn qcow2_co_repair_dirty(Qcow2 *q, GError **errp);
+int coroutine_fn qcow2_co_check(BlockNode *node, unsigned fix,
+                                void (*message)(void *, bool, const char *),
+                                void *opaque, CheckResult *ret);
+
+#endif

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Changing the virtual size.  Drained.  Growing may need a larger L1 table, which is
+ * written whole at a new place before the header refers to it; shrinking lets go of the
+ * clusters behind the new end first.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "block/base/error.h"
+#include "block/qcow2/qcow2.h"
+
+/* The L1 table of @l1_size entries at a new place; then the header; then let go. */
+static int coroutine_fn co_move_l1(Qcow2 *q, uint32_t l1_size)
+{
+    uint64_t bytes = round_up((uint64_t)l1_size * 8, 512);
+    uint64_t clusters = clusters_for(q, bytes);
+    uint64_t offset, got;
+    bool zero;
+    uint64_t *l1 = g_try_new0(uint64_t, l1_size);
+    be64 *disk = disk_buffer_try_alloc(4096, round_up(bytes, 4096));
+    uint8_t *dirty = g_try_malloc0(div_round_up(bytes, 512) / 8 + 1);
+    int ret = l1 && disk && dirty ? 0 : -ENOMEM;
+
+    while (ret == 0) {
+        ret = alloc_co_clusters(q, clusters, &offset, &got, &zero);
+        if (ret < 0 || got == clusters) {
+            break;
+        }
+        /* The rest of a window is too short: it stays in use by nobody, and is counted
+         * down again, behind our back to be found by a later scan. */
+        alloc_co_unused(q, offset, got);
+    }
+    if (ret == 0) {
+        memcpy(l1, q->l1, MIN(l1_size, q->l1_size) * sizeof(*l1));
+        memset(disk, 0, bytes);
+        for (uint32_t i = 0; i < l1_size; i++) {
+            disk[i] = be64_make(l1[i]);
+        }
+        ret = node_co_write_buf(q->file, offset, bytes, disk, 0);
+        if (ret == 0) {
+            q->reserved_since_sync = true;
+            ret = qcow2_co_flush(q->node); /* refcounts of the table, and all before it */
+        }
+        if (ret == 0) {
+            ret = node_co_flush(q->file);
+        }
+        struct {
+            be32 l1_size;
+            be64 l1_offset;
+        } field = {be32_make(l1_size), be64_make(offset)};
+        if (ret == 0) {
+            ret = header_co_write_field(q, offsetof(Qcow2DiskHeader, l1_size), &field,
+                                        sizeof(field));
+        }
+        if (ret < 0) {
+            alloc_co_unused(q, offset, clusters);
+        }
+    }
+    disk_buffer_free(disk);
+    if (ret < 0) {
+        g_free(l1);
+        g_free(dirty);
+        return ret;
+    }
+    uint64_t old_offset = q->l1_offset;
+    uint64_t old_bytes = (uint64_t)q->l1_size * 8;
+    g_free(q->l1);
+    g_free(q->l1_dirty);
+    q->l1 = l1;
+    q->l1_dirty = dirty;
+    q->l1_offset = offset;
+    q->l1_size = l1_size;
+    if (old_offset && old_bytes) {
+        alloc_drop(q, old_offset, old_bytes);
+    }
+    return l2_cache_resize(q) ? 0 : -ENOMEM;
+}
+
+static int coroutine_fn co_grow(Qcow2 *q, uint64_t size)
+{
+    uint64_t need = div_round_up(size, q->cluster_size << q->l2_bits);
+    if (need > QCOW2_MAX_L1_BYTES / 8) {
+        return -EFBIG;
+    }
+    if (need <= q->l1_size) {
+        return 0;
+    }
+    return co_move_l1(q, (uint32_t)need);
+}
+
+/* What appears between the old end and @size must read as zeros: not an old tail of the
+ * last cluster, and not what a longer backing file has there. Sets the new length. */
+static int coroutine_fn co_zero_behind(Qcow2 *q, uint64_t size)
+{
+    BlockNode *node = q->node;
+    uint64_t old = node->length;
+    uint64_t end = min_u64(size, round_up(old, q->cluster_size));
+
+    if (node->backing_child) {
+        end = max_u64(end, min_u64(size, node->backing_child->length));
+    }
+    node->length = size;
+    int ret = end > old ? qcow2_co_write_zeroes(node, old, end - old, 0) : 0;
+    if (ret < 0) {
+        node->length = old;
+    }
+    return ret;
+}
+
+bool coroutine_fn qcow2_co_truncate(BlockNode *node, uint64_t size, GError **errp)
+{
+    Qcow2 *q = node->state;
+    int ret = 0;
+
+    if (size % 512) {
+        error_set(errp, "The new size must be a multiple of 512");
+        return false;
+    }
+    if (q->nb_snapshots && q->version < 3) {
+        error_set(errp, "Can't resize a v2 image which has snapshots");
+        return false;
+    }
+    if (q->nb_bitmaps && q->autoclear) {
+        error_set(errp, "Can't resize an image which has bitmaps");
+        return false;
+    }
+    bool was_writing = node->writing;
+    if (!was_writing && !node->drv->co_set_writing(node, true, errp)) {
+        return false;
+    }
+    if (size < node->length) {
+        uint64_t from = round_up(size, q->cluster_size);
+        if (from < node->length) {
+            ret = qcow2_co_discard_all(q, from, node->length - from);
+        }
+    } else {
+        ret = co_grow(q, size);
+        if (ret == 0) {
+            ret = co_zero_behind(q, size);
+        }
+    }
+    if (ret == 0) {
+        ret = qcow2_co_flush(node);
+    }
+    if (ret == 0) {
+        be64 field = be64_make(size);
+        ret = header_co_write_field(q, offsetof(Qcow2DiskHeader, size), &field,
+                                    sizeof(field));
+    }
+    if (ret == 0) {
+        node->length = size;
+        ret = node_co_flush(q->file);
+    }
+    if (!was_writing && !node->drv->co_set_writing(node, false, ret ? NULL : errp)) {
+        return false;
+    }
+    if (ret < 0) {
+        error_set_errno(errp, ret, "Failed to resize the image");
+        return false;
+    }
+    return true;
+}
