@@ -171,8 +171,8 @@ static void tell_alternate(Teller *t, const QapiType *type, JsonValue *object)
 static void tell_builtin(Teller *t, const char *name)
 {
     static const char *const json_types[][2] = {
-        { "str", "string" }, { "int", "int" },   { "number", "number" },
-        { "bool", "boolean" }, { "null", "null" }, { "any", "value" },
+        {"str", "string"},   {"int", "int"},   {"number", "number"},
+        {"bool", "boolean"}, {"null", "null"}, {"any", "value"},
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(json_types); i++) {
@@ -237,8 +237,8 @@ static void tell_types(Teller *t)
 {
     g_autoptr(GHashTable) seen =
         g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    static const char *const builtins[] = { "str", "int", "number", "bool", "null",
-                                            "any" };
+    static const char *const builtins[] = {"str",  "int",  "number",
+                                           "bool", "null", "any"};
 
     for (unsigned i = 0; i < t->queue->len; i++) {
         unsigned type = g_array_index(t->queue, unsigned, i);
@@ -253,7 +253,7 @@ static void tell_types(Teller *t)
 
 JsonValue *qapi_introspect(void)
 {
-    Teller t = { .out = json_array() };
+    Teller t = {.out = json_array()};
     JsonValue *empty;
 
     t.queue = g_array_new(FALSE, FALSE, sizeof(unsigned));

@@ -255,7 +255,9 @@ bool keyval_parse_size(const char *text, uint64_t *ret_size, GError **errp)
     return true;
 
 bad:
-    error_set(errp, "'%s' is not a size: a number with an optional suffix k, M, G, T, P "
-              "or E was expected", text);
+    error_set(errp,
+              "'%s' is not a size: a number with an optional suffix k, M, G, T, P "
+              "or E was expected",
+              text);
     return false;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The schema as read-only tables, for the visitors, the introspection and the dispatcher.
+ * The schema as read-only tables, for the visitors, the introspection and the
+ * dispatcher.
  *
  * Rules:
  *  T1 no pointers: strings are offsets into qapi_strings, types are indexes, so that
@@ -8,8 +9,8 @@
  *  T2 a struct's members stand in one run [first, first + count), its base's first;
  *  T3 an optional member that is no pointer has a bool at has_offset; an absent pointer
  *     is NULL;
- *  T4 a member whose type is a struct, list or alternate is held by pointer; a variant is
- *     embedded at u_offset.
+ *  T4 a member whose type is a struct, list or alternate is held by pointer; a variant
+ * is embedded at u_offset.
  */
 #ifndef QAPI_TABLES_H
 #define QAPI_TABLES_H

@@ -89,7 +89,7 @@ static bool fail_type(const Reader *r, const Place *place, const char *expected)
 static bool fail_member(const Reader *r, const Place *place, const char *name,
                         const char *what)
 {
-    Place member = { .parent = place, .name = name };
+    Place member = {.parent = place, .name = name};
     g_autofree char *text = place_text(&member);
 
     error_set(r->errp, "Parameter '%s' is %s", text, what);
@@ -155,7 +155,8 @@ static bool fail_keyval_number(const Reader *r, QapiKind kind, const Place *plac
     return fail(r, place, "expects integer");
 }
 
-static bool fail_range(const Reader *r, const Place *place, unsigned bits, bool is_signed)
+static bool fail_range(const Reader *r, const Place *place, unsigned bits,
+                       bool is_signed)
 {
     /* compat: the member's own name here, not its path */
     error_set(r->errp, "Parameter '%s' expects %sint%u_t", own_name(place),
@@ -179,8 +180,8 @@ static bool read_signed(const Reader *r, QapiKind kind, char *slot,
     } else if (!json_get_int(json, &value)) {
         return fail_type(r, place, "integer");
     }
-    if (bits < 64 && (value < -(INT64_C(1) << (bits - 1)) ||
-                      value >= INT64_C(1) << (bits - 1))) {
+    if (bits < 64 &&
+        (value < -(INT64_C(1) << (bits - 1)) || value >= INT64_C(1) << (bits - 1))) {
         return fail_range(r, place, bits, true);
     }
     switch (kind) {
@@ -291,7 +292,7 @@ static bool read_members(const Reader *r, const QapiType *t, char *value,
         const QapiMember *m = &qapi_members[t->first + i];
         const char *name = qapi_string(m->name);
         const JsonValue *item = json_object_lookup(json, name);
-        Place at = { .parent = place, .name = name, .depth = place->depth + 1 };
+        Place at = {.parent = place, .name = name, .depth = place->depth + 1};
 
         if (!item) {
             if (!m->optional) {
@@ -349,8 +350,8 @@ static bool read_alternate(const Reader *r, unsigned type, char *value,
     return read_slot(r, m->type, value + m->offset, json, place);
 }
 
-static bool read_list(const Reader *r, unsigned type, char **head, const JsonValue *json,
-                      const Place *place)
+static bool read_list(const Reader *r, unsigned type, char **head,
+                      const JsonValue *json, const Place *place)
 {
     const QapiType *t = &qapi_types[type];
     char **tail = head;
@@ -359,7 +360,7 @@ static bool read_list(const Reader *r, unsigned type, char **head, const JsonVal
         return fail_type(r, place, "array");
     }
     for (size_t i = 0; i < json_array_size(json); i++) {
-        Place at = { .parent = place, .index = i, .depth = place->depth + 1 };
+        Place at = {.parent = place, .index = i, .depth = place->depth + 1};
         char *element = g_malloc0(t->size);
 
         *tail = element;
@@ -435,8 +436,8 @@ static bool read_slot(const Reader *r, unsigned type, char *slot, const JsonValu
 void *qapi_from_json(unsigned type, const JsonValue *json, const char *what,
                      QapiMode mode, GError **errp)
 {
-    const Reader reader = { .mode = mode, .errp = errp };
-    const Place place = { .name = what ? what : "" };
+    const Reader reader = {.mode = mode, .errp = errp};
+    const Place place = {.name = what ? what : ""};
     char *value = NULL;
 
     if (!read_pointer(&reader, type, &value, json, &place)) {

@@ -17,8 +17,9 @@ typedef enum QapiMode {
 
 /*
  * Make a typed value; the caller frees it.  @what names the value in messages ("" or
- * NULL for a command's arguments; a member's path is put behind it).  Unknown and missing
- * members, wrong types and numbers out of range are errors, worded as QEMU does.
+ * NULL for a command's arguments; a member's path is put behind it).  Unknown and
+ * missing members, wrong types and numbers out of range are errors, worded as QEMU
+ * does.
  */
 void *qapi_from_json(unsigned type, const JsonValue *json, const char *what,
                      QapiMode mode, GError **errp);

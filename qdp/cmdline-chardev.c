@@ -101,9 +101,9 @@ static bool known_keys(const JsonValue *opts, const char *const *known,
     return true;
 }
 
-static const char *const socket_keys[] = { "backend", "id",   "path", "host",  "port",
-                                           "fd",      "server", "wait", "delay", "ipv4",
-                                           "ipv6",    NULL };
+static const char *const socket_keys[] = {"backend", "id",   "path",   "host",
+                                          "port",    "fd",   "server", "wait",
+                                          "delay",   "ipv4", "ipv6",   NULL};
 
 /* Where a socket chardev is: path, host and port, or fd. */
 static bool socket_address(const JsonValue *opts, MonitorAddress *ret, GError **errp)
@@ -128,7 +128,7 @@ static bool socket_address(const JsonValue *opts, MonitorAddress *ret, GError **
     }
     if (!!ret->unix_path + !!ret->tcp_port + !!fd != 1) {
         error_set(errp, "chardev: socket: exactly one of 'path', 'port' and 'fd' is "
-                  "needed");
+                        "needed");
         return false;
     }
     if (!get_bool(opts, "server", &ret->server, errp) ||
@@ -151,7 +151,7 @@ static int open_address(const MonitorAddress *address, GError **errp)
 bool chardev_add(ChardevTable *table, const char *arg, GError **errp)
 {
     g_autoptr(JsonValue) opts = cmdline_parse_flags(arg, "backend", errp);
-    MonitorAddress address = { 0 };
+    MonitorAddress address = {0};
     const char *id, *backend;
     Chardev *chardev;
     int fd;
@@ -190,18 +190,17 @@ bool chardev_add(ChardevTable *table, const char *arg, GError **errp)
     return true;
 }
 
-static const char *const monitor_keys[] = { "chardev", "mode", "pretty", "id", NULL };
+static const char *const monitor_keys[] = {"chardev", "mode", "pretty", "id", NULL};
 
 bool chardev_monitor(ChardevTable *table, Monitor *monitor, const char *arg,
                      GError **errp)
 {
     g_autoptr(JsonValue) opts = cmdline_parse_flags(arg, "chardev", errp);
-    MonitorAddress address = { .fd = -1 };
+    MonitorAddress address = {.fd = -1};
     const char *id, *mode;
     Chardev *chardev;
 
-    if (!opts ||
-        !known_keys(opts, monitor_keys, "Parameter", " is unexpected", errp) ||
+    if (!opts || !known_keys(opts, monitor_keys, "Parameter", " is unexpected", errp) ||
         !get_bool(opts, "pretty", &address.pretty, errp)) {
         return false;
     }
@@ -245,13 +244,13 @@ static bool serve(Monitor *monitor, const MonitorAddress *address, GError **errp
 
 bool qmp_listen_unix(Monitor *monitor, const char *path, GError **errp)
 {
-    MonitorAddress address = { .unix_path = path, .fd = -1, .server = true };
+    MonitorAddress address = {.unix_path = path, .fd = -1, .server = true};
 
     return serve(monitor, &address, errp);
 }
 
-static const char *const qmp_keys[] = { "address", "server", "wait", "pretty", "delay",
-                                        NULL };
+static const char *const qmp_keys[] = {"address", "server", "wait",
+                                       "pretty",  "delay",  NULL};
 
 /* "unix:PATH" or "tcp:HOST:PORT"; @text is cut up. */
 static bool qmp_address(char *text, MonitorAddress *ret, GError **errp)
@@ -277,7 +276,7 @@ static bool qmp_address(char *text, MonitorAddress *ret, GError **errp)
 bool qmp_option(Monitor *monitor, const char *arg, GError **errp)
 {
     g_autoptr(JsonValue) opts = cmdline_parse_flags(arg, "address", errp);
-    MonitorAddress address = { .fd = -1, .server = true };
+    MonitorAddress address = {.fd = -1, .server = true};
     g_autofree char *text = NULL;
 
     if (!opts || !known_keys(opts, qmp_keys, "Invalid parameter", "", errp)) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Cut the command line to options. Long options may have one or two dashes (-qmp, --qmp)
- * and their argument behind "=" or as the next word. compat: the storage daemon's texts.
+ * Cut the command line to options. Long options may have one or two dashes (-qmp,
+ * --qmp) and their argument behind "=" or as the next word. compat: the storage
+ * daemon's texts.
  */
 #include <stdio.h>
 #include <string.h>
@@ -17,30 +18,30 @@ typedef struct OptionSpec {
 } OptionSpec;
 
 static const OptionSpec specs[] = {
-    { "blockdev", OPTION_BLOCKDEV, true, true },
-    { "chardev", OPTION_CHARDEV, true, true },
-    { "daemonize", OPTION_DAEMONIZE, false, false },
-    { "export", OPTION_EXPORT, true, true },
-    { "help", OPTION_HELP, false, false },
-    { "machine", OPTION_MACHINE, true, false },
-    { "monitor", OPTION_MONITOR, true, true },
-    { "nbd-server", OPTION_NBD_SERVER, true, true },
-    { "object", OPTION_OBJECT, true, false },
-    { "pidfile", OPTION_PIDFILE, true, false },
-    { "qmp", OPTION_QMP, true, false },
-    { "snapshot-node-name", OPTION_SNAPSHOT_NODE_NAME, true, false },
-    { "trace", OPTION_TRACE, true, false },
-    { "version", OPTION_VERSION, false, false },
-    { "xen-attach", OPTION_XEN_ATTACH, false, false },
-    { "xen-domid", OPTION_XEN_DOMID, true, false },
+    {"blockdev", OPTION_BLOCKDEV, true, true},
+    {"chardev", OPTION_CHARDEV, true, true},
+    {"daemonize", OPTION_DAEMONIZE, false, false},
+    {"export", OPTION_EXPORT, true, true},
+    {"help", OPTION_HELP, false, false},
+    {"machine", OPTION_MACHINE, true, false},
+    {"monitor", OPTION_MONITOR, true, true},
+    {"nbd-server", OPTION_NBD_SERVER, true, true},
+    {"object", OPTION_OBJECT, true, false},
+    {"pidfile", OPTION_PIDFILE, true, false},
+    {"qmp", OPTION_QMP, true, false},
+    {"snapshot-node-name", OPTION_SNAPSHOT_NODE_NAME, true, false},
+    {"trace", OPTION_TRACE, true, false},
+    {"version", OPTION_VERSION, false, false},
+    {"xen-attach", OPTION_XEN_ATTACH, false, false},
+    {"xen-domid", OPTION_XEN_DOMID, true, false},
 };
 
 static const OptionSpec *find_spec(const char *name, size_t len)
 {
-    static const OptionSpec help = { "h", OPTION_HELP, false, false };
-    static const OptionSpec version = { "V", OPTION_VERSION, false, false };
-    static const OptionSpec trace = { "T", OPTION_TRACE, true, false };
-    static const OptionSpec *const shorts[] = { &help, &version, &trace };
+    static const OptionSpec help = {"h", OPTION_HELP, false, false};
+    static const OptionSpec version = {"V", OPTION_VERSION, false, false};
+    static const OptionSpec trace = {"T", OPTION_TRACE, true, false};
+    static const OptionSpec *const shorts[] = {&help, &version, &trace};
 
     for (size_t i = 0; i < G_N_ELEMENTS(specs); i++) {
         if (strlen(specs[i].name) == len && !memcmp(specs[i].name, name, len)) {

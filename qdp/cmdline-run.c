@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Carry out the options in order of appearance. Sockets are bound and clients greeted on
- * the way, but their commands wait for the graph lock until all options are done.
+ * Carry out the options in order of appearance. Sockets are bound and clients greeted
+ * on the way, but their commands wait for the graph lock until all options are done.
  */
 #include <stdio.h>
 
@@ -74,10 +74,9 @@ static bool coroutine_fn co_nbd_server(const MonitorHost *host, const char *arg,
         error_set(errp, "TLS authorization '%s' is not supported", options->tls_authz);
         return false;
     }
-    return export_co_nbd_start(host->exports, options->addr,
-                               options->has_max_connections ? options->max_connections
-                                                            : 0,
-                               errp);
+    return export_co_nbd_start(
+        host->exports, options->addr,
+        options->has_max_connections ? options->max_connections : 0, errp);
 }
 
 static bool refuse_object(const char *arg, GError **errp)
@@ -87,8 +86,9 @@ static bool refuse_object(const char *arg, GError **errp)
 
     if (json) {
         type = json_object_lookup(json, "qom-type");
-        error_set(errp, "Parameter 'qom-type' %s%s%s", type ? "does not accept value '"
-                  : "is missing", type ? json_get_string(type) : "", type ? "'" : "");
+        error_set(errp, "Parameter 'qom-type' %s%s%s",
+                  type ? "does not accept value '" : "is missing",
+                  type ? json_get_string(type) : "", type ? "'" : "");
     }
     return false;
 }

@@ -3,8 +3,8 @@
  * The daemon's command line.  Three forms (client-contract): one socket path, one slice
  * number, or options: the clients' own and those of qemu-storage-daemon.
  *
- * Parsing (cmdline-parse.c) only cuts the words; carrying out (cmdline-run.c) happens in
- * order of appearance, in a coroutine, as in the storage daemon.
+ * Parsing (cmdline-parse.c) only cuts the words; carrying out (cmdline-run.c) happens
+ * in order of appearance, in a coroutine, as in the storage daemon.
  */
 #ifndef QDP_CMDLINE_H
 #define QDP_CMDLINE_H
@@ -65,13 +65,14 @@ void cmdline_print_help(void);
 void cmdline_print_version(void);
 
 /*
- * "socket,id=c,path=/x,server,nowait": an object of strings. A first part without "=" is
- * the value of @implied_key; another one is a flag: "x" means x=on, "nox" x=off.
+ * "socket,id=c,path=/x,server,nowait": an object of strings. A first part without "="
+ * is the value of @implied_key; another one is a flag: "x" means x=on, "nox" x=off.
  */
-JsonValue *cmdline_parse_flags(const char *text, const char *implied_key, GError **errp);
+JsonValue *cmdline_parse_flags(const char *text, const char *implied_key,
+                               GError **errp);
 
-/* Carry out all options in order. Holds the graph lock. False and *errp, which names the
- * option, at the first that fails. */
+/* Carry out all options in order. Holds the graph lock. False and *errp, which names
+ * the option, at the first that fails. */
 bool coroutine_fn cmdline_co_run(const Cmdline *cmdline, const MonitorHost *host,
                                  GError **errp);
 

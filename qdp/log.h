@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The daemon's log: stderr, or syslog when it was started the client's way (nobody reads
- * its pipes then). One line a call. Only qdp/ logs; block/ returns errors.
+ * The daemon's log: stderr, or syslog when it was started the client's way (nobody
+ * reads its pipes then). One line a call. Only qdp/ logs; block/ returns errors.
  */
 #ifndef QDP_LOG_H
 #define QDP_LOG_H

@@ -39,7 +39,7 @@ typedef struct Daemon {
     LoopWork end_work;
 } Daemon;
 
-static Daemon the_daemon = { .ready_fd = -1 };
+static Daemon the_daemon = {.ready_fd = -1};
 
 /* ---- the end ---- */
 
@@ -190,12 +190,12 @@ static bool fork_to_background(Daemon *d, GError **errp)
 
 static bool make_host(Daemon *d, GError **errp)
 {
-    static const int signos[] = { SIGTERM, SIGINT, SIGHUP };
+    static const int signos[] = {SIGTERM, SIGINT, SIGHUP};
     MonitorHost *host = &d->host;
 
     host->loop = loop_new(LOOP_AUTO, errp);
-    if (!host->loop || !loop_signals(host->loop, signos, G_N_ELEMENTS(signos), on_signal,
-                                     d, errp)) {
+    if (!host->loop ||
+        !loop_signals(host->loop, signos, G_N_ELEMENTS(signos), on_signal, d, errp)) {
         return false;
     }
     host->snapshot_moves_name = d->cmdline->snapshot_moves_name;

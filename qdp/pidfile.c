@@ -19,7 +19,7 @@ struct Pidfile {
 
 static bool write_pid(int fd, const char *path, GError **errp)
 {
-    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     char text[32];
     int len = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
 

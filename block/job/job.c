@@ -11,8 +11,8 @@ struct JobRegistry {
     Loop *loop;
     const JobEvents *events;
     void *opaque;
-    ListLink jobs;  /* Job.link, the youngest first, as query-jobs shows them */
-    CoQueue ended;  /* a job concluded */
+    ListLink jobs; /* Job.link, the youngest first, as query-jobs shows them */
+    CoQueue ended; /* a job concluded */
 };
 
 struct Job {
@@ -237,7 +237,8 @@ void coroutine_fn job_registry_co_shutdown(JobRegistry *registry)
     while (!list_empty(&registry->jobs)) {
         Job *job = list_first(&registry->jobs, Job, link);
 
-        while (job->status != JOB_STATUS_CONCLUDED && job->status != JOB_STATUS_CREATED) {
+        while (job->status != JOB_STATUS_CONCLUDED &&
+               job->status != JOB_STATUS_CREATED) {
             co_queue_wait(&registry->ended);
         }
         job_free(job);

@@ -10,8 +10,8 @@
  * Rules:
  *  J1 a status changes in job.c only, and each change is told once through JobEvents;
  *  J2 a job that ended stays concluded until job_dismiss();
- *  J3 co_run runs once, in a control coroutine of the registry's loop, never from inside
- *     job_start(); it looks at job_cancelled() where it can stop.
+ *  J3 co_run runs once, in a control coroutine of the registry's loop, never from
+ * inside job_start(); it looks at job_cancelled() where it can stop.
  */
 #ifndef BLOCK_JOB_JOB_H
 #define BLOCK_JOB_JOB_H

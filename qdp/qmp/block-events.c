@@ -2,9 +2,10 @@
 /*
  * What happens below, told as QMP events and logged once, at this door (style.md 5).
  *
- * A disk that fails fails thousands of requests a second: BLOCK_IO_ERROR and its log line
- * are limited to IO_ERRORS_PER_PERIOD each IO_ERROR_PERIOD_NS; the requests themselves
- * are answered with their errors all the same, and the port's statistics count all.
+ * A disk that fails fails thousands of requests a second: BLOCK_IO_ERROR and its log
+ * line are limited to IO_ERRORS_PER_PERIOD each IO_ERROR_PERIOD_NS; the requests
+ * themselves are answered with their errors all the same, and the port's statistics
+ * count all.
  */
 #include "qdp/qmp/block-events.h"
 
@@ -22,8 +23,10 @@
 static const char *op_name(BlockOp op)
 {
     static const char *const names[] = {
-        [BLOCK_READ] = "read",       [BLOCK_WRITE] = "write",
-        [BLOCK_DISCARD] = "discard", [BLOCK_FLUSH] = "flush",
+        [BLOCK_READ] = "read",
+        [BLOCK_WRITE] = "write",
+        [BLOCK_DISCARD] = "discard",
+        [BLOCK_FLUSH] = "flush",
         [BLOCK_WRITE_ZEROES] = "write-zeroes",
     };
 
@@ -82,11 +85,11 @@ static void job_status_changed(void *opaque, const char *id, JobStatus status)
     qapi_event_send_job_status_change(id, status);
 }
 
-const JobEvents qmp_job_events = { .status_changed = job_status_changed };
+const JobEvents qmp_job_events = {.status_changed = job_status_changed};
 
 static void export_deleted(void *opaque, const char *id)
 {
     qapi_event_send_block_export_deleted(id);
 }
 
-const ExportEvents qmp_export_events = { .deleted = export_deleted };
+const ExportEvents qmp_export_events = {.deleted = export_deleted};

@@ -6,8 +6,8 @@
 #include "qdp/qmp/monitor.h"
 
 /*
- * The node that @device or @node_name names. compat: users of the production clients give
- * node names as device; a name that is neither is told as stock tells it.
+ * The node that @device or @node_name names. compat: users of the production clients
+ * give node names as device; a name that is neither is told as stock tells it.
  */
 static BlockNode *find_node(const char *device, const char *node_name, GError **errp)
 {
@@ -76,7 +76,8 @@ bool coroutine_fn qmp_blockdev_snapshot(const BlockdevSnapshot *args, GError **e
     if (!overlay) {
         return false;
     }
-    return graph_co_snapshot(host->graph, node, overlay, host->snapshot_moves_name, errp);
+    return graph_co_snapshot(host->graph, node, overlay, host->snapshot_moves_name,
+                             errp);
 }
 
 bool coroutine_fn qmp_relink_chain(const RelinkChainArgs *args, GError **errp)

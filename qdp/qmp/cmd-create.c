@@ -2,9 +2,10 @@
 /*
  * blockdev-create: a job around image_co_create().
  *
- * The job does not hold the graph lock: what it opens by an inline definition is its own,
- * and preallocation may take minutes. Where it works on a node that the user named, it
- * holds the lock, because that node must not be deleted or snapshotted meanwhile.
+ * The job does not hold the graph lock: what it opens by an inline definition is its
+ * own, and preallocation may take minutes. Where it works on a node that the user
+ * named, it holds the lock, because that node must not be deleted or snapshotted
+ * meanwhile.
  */
 #include "block/base/error.h"
 #include "block/node.h"

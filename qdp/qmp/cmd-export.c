@@ -46,9 +46,8 @@ bool coroutine_fn qmp_nbd_server_start(const NbdServerStartArgs *args, GError **
         return false;
     }
     address = modern_address(args->addr);
-    return export_co_nbd_start(exports, address,
-                               args->has_max_connections ? args->max_connections : 0,
-                               errp);
+    return export_co_nbd_start(
+        exports, address, args->has_max_connections ? args->max_connections : 0, errp);
 }
 
 bool coroutine_fn qmp_nbd_server_stop(GError **errp)
@@ -60,7 +59,7 @@ bool coroutine_fn qmp_nbd_server_add(const NbdServerAddOptions *args, GError **e
 {
     const MonitorHost *host = monitor_host();
     BlockNode *node = graph_lookup(host->graph, args->device);
-    BlockExportOptions options = { .type = BLOCK_EXPORT_TYPE_NBD };
+    BlockExportOptions options = {.type = BLOCK_EXPORT_TYPE_NBD};
 
     if (!node) {
         error_set(errp, "Cannot find device='%s' nor node-name='%s'", args->device,

@@ -110,7 +110,7 @@ static void collect_node(void *opaque, BlockNode *node)
 BlockDeviceInfoList *coroutine_fn
 qmp_query_named_block_nodes(const QueryNamedBlockNodesArgs *args, GError **errp)
 {
-    Collect collect = { .flat = args->has_flat && args->flat };
+    Collect collect = {.flat = args->has_flat && args->flat};
 
     graph_foreach(monitor_host()->graph, collect_node, &collect);
     return collect.list;

@@ -54,7 +54,7 @@ static BlockDeviceStats *sum_ports(BlockNode *node)
 {
     const MonitorHost *host = monitor_host();
     BlockDeviceStats *stats = g_new0(BlockDeviceStats, 1);
-    PortSum sum = { .node = node, .stats = stats };
+    PortSum sum = {.node = node, .stats = stats};
 
     graph_foreach_port(host->graph, add_port, &sum);
     if (sum.last_access_ns) {
@@ -129,10 +129,11 @@ BlockStatsList *coroutine_fn qmp_query_blockstats(const QueryBlockstatsArgs *arg
     const MonitorHost *host = monitor_host();
     bool nodes = args->has_query_nodes && args->query_nodes;
     BlockStatsList *list = NULL;
-    Collect collect = { .tail = &list, .owned_only = !nodes };
+    Collect collect = {.tail = &list, .owned_only = !nodes};
 
     /* compat: started with stock's options, the answer without query-nodes is stock's:
-     * devices only, of which there are none. Production clients count on their nodes. */
+     * devices only, of which there are none. Production clients count on their nodes.
+     */
     if (nodes || host->stats_show_nodes) {
         graph_foreach(host->graph, collect_node, &collect);
     }

@@ -19,13 +19,16 @@ static bool check_type(const char *type, GError **errp)
 bool coroutine_fn qmp_xen_watch_device(const XenWatchDeviceArgs *args, GError **errp)
 {
     if (check_type(args->type, errp)) {
-        error_set(errp, "Cannot serve device %" G_GINT64_FORMAT " of domain %"
-                  G_GINT64_FORMAT ": Xen is not available", args->devid, args->domid);
+        error_set(errp,
+                  "Cannot serve device %" G_GINT64_FORMAT " of domain %" G_GINT64_FORMAT
+                  ": Xen is not available",
+                  args->devid, args->domid);
     }
     return false;
 }
 
-bool coroutine_fn qmp_xen_unwatch_device(const XenUnwatchDeviceArgs *args, GError **errp)
+bool coroutine_fn qmp_xen_unwatch_device(const XenUnwatchDeviceArgs *args,
+                                         GError **errp)
 {
     return check_type(args->type, errp);
 }

@@ -36,8 +36,8 @@ static void set_id(JsonValue *reply, const JsonValue *request)
 JsonValue *dispatch_error_reply(const JsonValue *request, const GError *error)
 {
     JsonValue *reply = json_object(), *body = json_object();
-    int error_class = error->domain == QDP_ERROR ? error->code
-                                                 : ERROR_CLASS_GENERIC_ERROR;
+    int error_class =
+        error->domain == QDP_ERROR ? error->code : ERROR_CLASS_GENERIC_ERROR;
 
     set_id(reply, request);
     json_object_set_string(body, "class", error_class_name(error_class));
@@ -114,8 +114,9 @@ static bool check_phase(const QmpSession *s, int command, GError **errp)
         return false;
     }
     if (s->negotiated && command == QMP_COMMAND_QMP_CAPABILITIES) {
-        error_set_class(errp, ERROR_CLASS_COMMAND_NOT_FOUND,
-                        "Capabilities negotiation is already complete, command ignored");
+        error_set_class(
+            errp, ERROR_CLASS_COMMAND_NOT_FOUND,
+            "Capabilities negotiation is already complete, command ignored");
         return false;
     }
     return true;

@@ -113,7 +113,7 @@ static int try_tcp(const struct addrinfo *info, bool server)
 
 static int open_tcp(const MonitorAddress *a, GError **errp)
 {
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list;
     const char *host = a->tcp_host[0] ? a->tcp_host : NULL;
     int fd = -1, ret;
 
@@ -171,7 +171,8 @@ static int open_socket(const MonitorAddress *a, GError **errp)
     if (a->fd >= 0) {
         fd = take_fd(a->fd, a->server, errp);
     } else if (a->unix_path) {
-        fd = a->server ? bind_unix(a->unix_path, errp) : connect_unix(a->unix_path, errp);
+        fd = a->server ? bind_unix(a->unix_path, errp)
+                       : connect_unix(a->unix_path, errp);
     } else {
         fd = open_tcp(a, errp);
     }

@@ -13,8 +13,8 @@
 #include "qapi/qapi-events.h"
 #include "qdp/qmp/session.h"
 
-#define CLOSE_WAIT_NS   1000000 /* 1 ms, at most CLOSE_WAITS times */
-#define CLOSE_WAITS     200
+#define CLOSE_WAIT_NS 1000000 /* 1 ms, at most CLOSE_WAITS times */
+#define CLOSE_WAITS   200
 
 /* Handlers and events reach it without an argument: one daemon, one monitor. */
 static Monitor *the_monitor;

@@ -4,11 +4,10 @@
  *
  * Rules:
  *  M1 commands that change the graph, exports or jobs run one at a time, in order of
- *     arrival over all sessions: they hold the graph lock; queries do not take it and do
- *     not yield;
- *  M2 a session executes its commands in order; only exec-oob overtakes;
- *  M3 a slow reader never holds anybody up: its unsent replies are bounded, then it reads
- *     no more commands; its unsent events are bounded, then it is dropped.
+ *     arrival over all sessions: they hold the graph lock; queries do not take it and
+ * do not yield; M2 a session executes its commands in order; only exec-oob overtakes;
+ *  M3 a slow reader never holds anybody up: its unsent replies are bounded, then it
+ * reads no more commands; its unsent events are bounded, then it is dropped.
  */
 #ifndef QDP_QMP_MONITOR_H
 #define QDP_QMP_MONITOR_H
@@ -53,9 +52,9 @@ void monitor_free(Monitor *monitor);
 const MonitorHost *monitor_host(void);
 
 /*
- * A socket that listens; the fd is the caller's. An old socket at a unix path is replaced;
- * the new one is 0600. -1 and *errp on failure. Blocks for a host name that must be
- * looked up.
+ * A socket that listens; the fd is the caller's. An old socket at a unix path is
+ * replaced; the new one is 0600. -1 and *errp on failure. Blocks for a host name that
+ * must be looked up.
  */
 int monitor_bind(const MonitorAddress *address, GError **errp);
 /* A connected socket, for clients that listen. -1 and *errp on failure. */

@@ -73,8 +73,8 @@ void session_drop(QmpSession *s)
 
 /* ---- sending ---- */
 
-/* A long reply is rare (the schema, a hundred nodes): its memory goes back to the system,
- * because hundreds of daemons sit idle on a host. */
+/* A long reply is rare (the schema, a hundred nodes): its memory goes back to the
+ * system, because hundreds of daemons sit idle on a host. */
 static void release_sent(QmpSession *s)
 {
     if (s->sending->len < QMP_TRIM_BYTES) {
@@ -207,8 +207,9 @@ static void parsed(void *opaque, JsonValue *value, const GError *error)
         return;
     }
     if (value && dispatch_is_oob(s, value)) {
-        /* exec-oob never waits and its handlers never yield: it ends inside the enter */
-        OobWork work = { .session = s, .request = value };
+        /* exec-oob never waits and its handlers never yield: it ends inside the enter
+         */
+        OobWork work = {.session = s, .request = value};
         coroutine_enter(coroutine_new(co_oob, &work, CO_STACK_CONTROL));
         json_free(value);
         return;

@@ -7,12 +7,12 @@
 #include "block/base/json.h"
 #include "qdp/qmp/monitor.h"
 
-#define QMP_MAX_SESSIONS     64
-#define QMP_MAX_QUEUED       8           /* commands read ahead in a session */
-#define QMP_OUT_PAUSE_BYTES  (1u << 20)  /* unsent: execute no further command */
-#define QMP_OUT_MAX_BYTES    (16u << 20) /* unsent: drop the client */
-#define QMP_RECV_BYTES       4096
-#define QMP_TRIM_BYTES       (16u << 10) /* a reply this long leaves no memory behind */
+#define QMP_MAX_SESSIONS    64
+#define QMP_MAX_QUEUED      8           /* commands read ahead in a session */
+#define QMP_OUT_PAUSE_BYTES (1u << 20)  /* unsent: execute no further command */
+#define QMP_OUT_MAX_BYTES   (16u << 20) /* unsent: drop the client */
+#define QMP_RECV_BYTES      4096
+#define QMP_TRIM_BYTES      (16u << 10) /* a reply this long leaves no memory behind */
 
 typedef struct QmpSession QmpSession;
 
@@ -68,7 +68,8 @@ void session_drop(QmpSession *session);
 bool session_has_unsent(const QmpSession *session);
 
 /* Execute a request; the reply is the caller's. */
-JsonValue *coroutine_fn dispatch_co_execute(QmpSession *session, const JsonValue *request);
+JsonValue *coroutine_fn dispatch_co_execute(QmpSession *session,
+                                            const JsonValue *request);
 /* Is this an out-of-band request that this session may make? */
 bool dispatch_is_oob(const QmpSession *session, const JsonValue *request);
 /* {"id": .., "error": {..}} */

@@ -15,7 +15,7 @@ static void status_changed(void *opaque, const char *id, JobStatus status)
     g_string_append_printf(told, "%s:%s ", id, JobStatus_str(status));
 }
 
-static const JobEvents events = { .status_changed = status_changed };
+static const JobEvents events = {.status_changed = status_changed};
 
 static bool coroutine_fn co_succeed(Job *job, void *opaque, GError **errp)
 {
@@ -37,10 +37,10 @@ static bool coroutine_fn co_until_cancelled(Job *job, void *opaque, GError **err
     return true;
 }
 
-static const JobDriver succeed = { .type = JOB_TYPE_CREATE, .co_run = co_succeed };
-static const JobDriver failing = { .type = JOB_TYPE_CREATE, .co_run = co_fail };
-static const JobDriver endless = { .type = JOB_TYPE_CREATE,
-                                   .co_run = co_until_cancelled };
+static const JobDriver succeed = {.type = JOB_TYPE_CREATE, .co_run = co_succeed};
+static const JobDriver failing = {.type = JOB_TYPE_CREATE, .co_run = co_fail};
+static const JobDriver endless = {.type = JOB_TYPE_CREATE,
+                                  .co_run = co_until_cancelled};
 
 static void run(CoroutineEntry *entry)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* query-qmp-schema is closed: every type that is named is told, exactly once, and by its
- * own rules; a client that walks it finds blockdev-add's drivers. */
+/* query-qmp-schema is closed: every type that is named is told, exactly once, and by
+ * its own rules; a client that walks it finds blockdev-add's drivers. */
 #include <glib.h>
 
 #include "qapi/tables.h"
@@ -19,8 +19,7 @@ static GHashTable *index_by_name(const JsonValue *schema)
 
     for (size_t i = 0; i < json_array_size(schema); i++) {
         const JsonValue *element = json_array_at(schema, i);
-        g_assert_true(g_hash_table_insert(names,
-                                          (char *)member_string(element, "name"),
+        g_assert_true(g_hash_table_insert(names, (char *)member_string(element, "name"),
                                           (JsonValue *)element));
     }
     return names;
@@ -34,8 +33,8 @@ static void assert_told(GHashTable *names, const char *name)
 
 static void check_references(GHashTable *names, const JsonValue *element)
 {
-    static const char *const keys[] = { "arg-type", "ret-type", "element-type" };
-    static const char *const lists[] = { "members", "variants" };
+    static const char *const keys[] = {"arg-type", "ret-type", "element-type"};
+    static const char *const lists[] = {"members", "variants"};
     bool is_enum = !g_strcmp0(member_string(element, "meta-type"), "enum");
 
     for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {

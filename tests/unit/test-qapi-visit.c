@@ -27,8 +27,10 @@ static void test_fills_all_kinds(void)
     g_autoptr(BlockdevOptions) o = read_options(
         "{'driver':'qcow2','node-name':'n','cache':{'direct':true},'discard':'unmap',"
         "'file':{'driver':'file','filename':'/f','aio':'native'},'backing':null,"
-        "'l2-cache-size':1048576,'overlap-check':{'template':'all','main-header':false},"
-        "'data-file':'d'}", false, NULL);
+        "'l2-cache-size':1048576,'overlap-check':{'template':'all','main-header':false}"
+        ","
+        "'data-file':'d'}",
+        false, NULL);
 
     g_assert_cmpint(o->driver, ==, BLOCKDEV_DRIVER_QCOW2);
     g_assert_cmpstr(o->node_name, ==, "n");
@@ -52,34 +54,34 @@ static void test_fills_all_kinds(void)
 static void test_refuses_in_stocks_words(void)
 {
     static const char *const cases[][2] = {
-        { "{}", "Parameter 'driver' is missing" },
-        { "{'driver':'xxx'}", "Parameter 'driver' does not accept value 'xxx'" },
-        { "{'driver':3}", "Invalid parameter type for 'driver', expected: string" },
-        { "{'driver':'file','filename':'f','foo':1}", "Parameter 'foo' is unexpected" },
-        { "{'driver':'raw','file':{'driver':'file'}}",
-          "Parameter 'file.filename' is missing" },
-        { "{'driver':'raw','file':{'driver':'null-co','z':1}}",
-          "Parameter 'file.z' is unexpected" },
-        { "{'driver':'raw','file':3}",
-          "Invalid parameter type for 'file', expected: BlockdevRef" },
-        { "{'driver':'raw','file':null}",
-          "Invalid parameter type for 'file', expected: BlockdevRef" },
-        { "{'driver':'null-co','size':'x'}",
-          "Invalid parameter type for 'size', expected: integer" },
-        { "{'driver':'null-co','size':1.5}",
-          "Invalid parameter type for 'size', expected: integer" },
-        { "{'driver':'null-co','size':9223372036854775808}",
-          "Invalid parameter type for 'size', expected: integer" },
-        { "{'driver':'null-co','latency-ns':-1}",
-          "Parameter 'latency-ns' expects uint64_t" },
-        { "{'driver':'null-co','read-only':'on'}",
-          "Invalid parameter type for 'read-only', expected: boolean" },
-        { "{'driver':'null-co','cache':{'direct':3}}",
-          "Invalid parameter type for 'cache.direct', expected: boolean" },
-        { "{'driver':'qcow2','file':'x','overlap-check':{'template':'foo'}}",
-          "Parameter 'template' does not accept value 'foo'" },
-        { "{'driver':'qcow2','file':'x','lazy-refcounts':true,'offset':1}",
-          "Parameter 'offset' is unexpected" },
+        {"{}", "Parameter 'driver' is missing"},
+        {"{'driver':'xxx'}", "Parameter 'driver' does not accept value 'xxx'"},
+        {"{'driver':3}", "Invalid parameter type for 'driver', expected: string"},
+        {"{'driver':'file','filename':'f','foo':1}", "Parameter 'foo' is unexpected"},
+        {"{'driver':'raw','file':{'driver':'file'}}",
+         "Parameter 'file.filename' is missing"},
+        {"{'driver':'raw','file':{'driver':'null-co','z':1}}",
+         "Parameter 'file.z' is unexpected"},
+        {"{'driver':'raw','file':3}",
+         "Invalid parameter type for 'file', expected: BlockdevRef"},
+        {"{'driver':'raw','file':null}",
+         "Invalid parameter type for 'file', expected: BlockdevRef"},
+        {"{'driver':'null-co','size':'x'}",
+         "Invalid parameter type for 'size', expected: integer"},
+        {"{'driver':'null-co','size':1.5}",
+         "Invalid parameter type for 'size', expected: integer"},
+        {"{'driver':'null-co','size':9223372036854775808}",
+         "Invalid parameter type for 'size', expected: integer"},
+        {"{'driver':'null-co','latency-ns':-1}",
+         "Parameter 'latency-ns' expects uint64_t"},
+        {"{'driver':'null-co','read-only':'on'}",
+         "Invalid parameter type for 'read-only', expected: boolean"},
+        {"{'driver':'null-co','cache':{'direct':3}}",
+         "Invalid parameter type for 'cache.direct', expected: boolean"},
+        {"{'driver':'qcow2','file':'x','overlap-check':{'template':'foo'}}",
+         "Parameter 'template' does not accept value 'foo'"},
+        {"{'driver':'qcow2','file':'x','lazy-refcounts':true,'offset':1}",
+         "Parameter 'offset' is unexpected"},
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
@@ -169,7 +171,8 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qapi-visit/fills-all-kinds", test_fills_all_kinds);
-    g_test_add_func("/qapi-visit/refuses-in-stocks-words", test_refuses_in_stocks_words);
+    g_test_add_func("/qapi-visit/refuses-in-stocks-words",
+                    test_refuses_in_stocks_words);
     g_test_add_func("/qapi-visit/keyval-mode", test_keyval_mode);
     g_test_add_func("/qapi-visit/round-trip", test_round_trip);
     g_test_add_func("/qapi-visit/lists", test_lists);

@@ -6,7 +6,7 @@
 
 static Cmdline *parse(GError **errp, ...)
 {
-    char *argv[16] = { (char *)"qemu-dp" };
+    char *argv[16] = {(char *)"qemu-dp"};
     int argc = 1;
     va_list args;
 
@@ -57,8 +57,8 @@ static void test_stock_options_select_stocks_rule(void)
 {
     g_autoptr(Cmdline) a = parse(NULL, "--qmp", "unix:/a", NULL);
     g_autoptr(Cmdline) b = parse(NULL, "--qmp", "unix:/a", "--blockdev=null-co", NULL);
-    g_autoptr(Cmdline) c = parse(NULL, "--monitor", "x", "--snapshot-node-name=move",
-                                 NULL);
+    g_autoptr(Cmdline) c =
+        parse(NULL, "--monitor", "x", "--snapshot-node-name=move", NULL);
     g_autoptr(Cmdline) d = parse(NULL, "--snapshot-node-name", "stay", NULL);
 
     g_assert_true(a->snapshot_moves_name);
@@ -105,7 +105,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qmp-cmdline/path-form", test_path_form);
     g_test_add_func("/qmp-cmdline/slice-form", test_slice_form);
     g_test_add_func("/qmp-cmdline/production-wrapper", test_production_wrapper);
-    g_test_add_func("/qmp-cmdline/stock-options", test_stock_options_select_stocks_rule);
+    g_test_add_func("/qmp-cmdline/stock-options",
+                    test_stock_options_select_stocks_rule);
     g_test_add_func("/qmp-cmdline/refusals", test_refusals);
     g_test_add_func("/qmp-cmdline/flags", test_flags);
     return g_test_run();

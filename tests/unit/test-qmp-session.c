@@ -89,7 +89,7 @@ static void coroutine_fn expect_has(Client *c, const char *part)
 
 static Client *client_new(bool negotiate)
 {
-    MonitorAddress address = { .fd = -1 };
+    MonitorAddress address = {.fd = -1};
     Client *c = g_new0(Client, 1);
     int fds[2];
 
@@ -130,8 +130,9 @@ static void coroutine_fn co_test_frame(void *opaque)
     expect(c, "{\"id\": 1, \"error\": {\"class\": \"CommandNotFound\", \"desc\": "
               "\"Capabilities negotiation is already complete, command ignored\"}}");
     client_send(c, "{'execute':'nope','id':[1,{'a':null}]}");
-    expect(c, "{\"id\": [1, {\"a\": null}], \"error\": {\"class\": \"CommandNotFound\", "
-              "\"desc\": \"The command nope has not been found\"}}");
+    expect(c,
+           "{\"id\": [1, {\"a\": null}], \"error\": {\"class\": \"CommandNotFound\", "
+           "\"desc\": \"The command nope has not been found\"}}");
     client_send(c, "{'exec-oob':'query-version'}");
     expect_has(c, "QMP input member 'exec-oob' is unexpected");
     client_send(c, "{'execute':'quit'}");
@@ -145,13 +146,14 @@ static void coroutine_fn co_test_split_and_joined(void *opaque)
     const char *text = "{'execute':'query-version','id':'\\u00e9'}";
 
     for (const char *p = text; *p; p++) {
-        char one[2] = { *p, 0 };
+        char one[2] = {*p, 0};
         client_send(c, one);
         co_sleep_ns(host.loop, 10000);
     }
     expect_has(c, "\"id\": \"\\u00E9\"");
-    client_send(c, "{'execute':'query-version','id':1}{'execute':'query-version','id':2}"
-                   "nonsense\n{'execute':'query-version','id':3}");
+    client_send(c,
+                "{'execute':'query-version','id':1}{'execute':'query-version','id':2}"
+                "nonsense\n{'execute':'query-version','id':3}");
     expect_has(c, "\"id\": 1");
     expect_has(c, "\"id\": 2");
     expect_has(c, "JSON parse error");
@@ -296,14 +298,14 @@ int main(int argc, char **argv)
         const char *path;
         CoroutineEntry *entry;
     } tests[] = {
-        { "/qmp-session/frame", co_test_frame },
-        { "/qmp-session/split-and-joined", co_test_split_and_joined },
-        { "/qmp-session/oob-overtakes", co_test_oob_overtakes },
-        { "/qmp-session/graph-lock", co_test_graph_lock },
-        { "/qmp-session/events", co_test_events },
-        { "/qmp-session/half-close", co_test_half_close },
-        { "/qmp-session/vanishing", co_test_vanishing },
-        { "/qmp-session/slow-reader", co_test_slow_reader },
+        {"/qmp-session/frame", co_test_frame},
+        {"/qmp-session/split-and-joined", co_test_split_and_joined},
+        {"/qmp-session/oob-overtakes", co_test_oob_overtakes},
+        {"/qmp-session/graph-lock", co_test_graph_lock},
+        {"/qmp-session/events", co_test_events},
+        {"/qmp-session/half-close", co_test_half_close},
+        {"/qmp-session/vanishing", co_test_vanishing},
+        {"/qmp-session/slow-reader", co_test_slow_reader},
     };
 
     g_test_init(&argc, &argv, NULL);
