@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* JSON text from values: one line as on a QMP socket, or indented as the tools print. */
+/*
+ * JSON text from values: one line as on a QMP socket, or indented as the tools print.
+ *
+ * Invariants: P1 the text is ASCII and reads back as an equal value; P2 printing does
+ * not recurse (V1).
+ */
 #include <math.h>
-#include <string.h>
 
 #include "block/base/json-private.h"
 
@@ -66,24 +70,17 @@ static void append_double(GString *out, double number)
     g_string_append(out, buf);
 }
 
-static void newline(GString *out, int indent)
+static void newline(GString *out, guint indent)
 {
     g_string_append_c(out, '\n');
-    for (int i = 0; i < indent; i++) {
+    for (guint i = 0; i < indent; i++) {
         g_string_append(out, "    ");
     }
 }
 
-/* @indent < 0: on one line */
-static void append_value(GString *out, const JsonValue *value, int indent)
+static void append_scalar(GString *out, const JsonValue *value)
 {
-    bool pretty = indent >= 0;
-    bool object = value->type == JSON_OBJECT;
-
     switch (value->type) {
-    case JSON_NULL:
-        g_string_append(out, "null");
-        return;
     case JSON_BOOL:
         g_string_append(out, value->flag ? "true" : "false");
         return;
@@ -100,43 +97,74 @@ static void append_value(GString *out, const JsonValue *value, int indent)
         append_string(out, value->text);
         return;
     default:
-        break;
+        g_string_append(out, "null");
+        return;
     }
-    g_string_append_c(out, object ? '{' : '[');
-    for (size_t i = 0; i < value->size; i++) {
-        if (i) {
+}
+
+typedef struct PrintLevel {
+    const JsonValue *container;
+    size_t next;
+} PrintLevel;
+
+/* Print the value; a container only as far as its opening bracket. */
+static void begin(GString *out, const JsonValue *value, GArray *levels)
+{
+    if (!json_is_container(value)) {
+        append_scalar(out, value);
+        return;
+    }
+    PrintLevel level = {value, 0};
+    g_string_append_c(out, value->type == JSON_OBJECT ? '{' : '[');
+    g_array_append_val(levels, level);
+}
+
+static void append_value(GString *out, const JsonValue *value, bool pretty)
+{
+    g_autoptr(GArray) levels = g_array_new(FALSE, FALSE, sizeof(PrintLevel));
+    begin(out, value, levels);
+    while (levels->len) {
+        PrintLevel *level = &g_array_index(levels, PrintLevel, levels->len - 1);
+        const JsonValue *container = level->container;
+        bool object = container->type == JSON_OBJECT;
+        if (level->next == container->size) {
+            g_array_set_size(levels, levels->len - 1);
+            if (pretty) {
+                newline(out, levels->len);
+            }
+            g_string_append_c(out, object ? '}' : ']');
+            continue;
+        }
+        const JsonItem *item = &container->items[level->next++];
+        if (level->next > 1) {
             g_string_append(out, pretty ? "," : ", ");
         }
         if (pretty) {
-            newline(out, indent + 1);
+            newline(out, levels->len);
         }
         if (object) {
-            append_string(out, value->items[i].key);
+            append_string(out, item->key);
             g_string_append(out, ": ");
         }
-        append_value(out, value->items[i].value, pretty ? indent + 1 : -1);
+        begin(out, item->value, levels);
     }
-    if (pretty) {
-        newline(out, indent);
-    }
-    g_string_append_c(out, object ? '}' : ']');
 }
 
 void json_append_to(const JsonValue *value, GString *out)
 {
-    append_value(out, value, -1);
+    append_value(out, value, false);
 }
 
 char *json_to_string(const JsonValue *value)
 {
     GString *out = g_string_new(NULL);
-    append_value(out, value, -1);
+    append_value(out, value, false);
     return g_string_free(out, FALSE);
 }
 
 char *json_to_string_pretty(const JsonValue *value)
 {
     GString *out = g_string_new(NULL);
-    append_value(out, value, 0);
+    append_value(out, value, true);
     return g_string_free(out, FALSE);
 }

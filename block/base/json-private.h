@@ -20,9 +20,19 @@ struct JsonValue {
         char *text;
         struct {
             JsonItem *items;
-            size_t size, room;
+            size_t size;
+            union {
+                size_t room;
+                JsonValue *parent; /* the way back up, only while json_free() is at it */
+            };
+            GHashTable *index; /* key to position + 1; objects of many members only */
         };
     };
 };
+
+static inline bool json_is_container(const JsonValue *value)
+{
+    return value->type == JSON_ARRAY || value->type == JSON_OBJECT;
+}
 
 #endif

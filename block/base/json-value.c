@@ -1,10 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* JSON values: construction, access, copy.  Recursion is bounded by JSON_MAX_DEPTH, which
- * the parser enforces and builders of our own stay far below. */
-#include <math.h>
+/*
+ * JSON values: construction, access, copy, free.  Neither text nor parsing.
+ *
+ * Invariants (J1-J4 are in json.h):
+ *  V1 nothing here recurses: a value may be as deep as JSON_MAX_DEPTH or deeper, and
+ *     the caller may stand on a coroutine's small stack;
+ *  V2 an object of INDEX_FROM members or more is found by hash, so that an object of a
+ *     million members read from a socket costs no quadratic time; taking a member out
+ *     drops the index until the next member is added.
+ */
 #include <string.h>
 
 #include "block/base/json-private.h"
+
+#define INDEX_FROM 32
 
 static JsonValue *value_new(JsonType type)
 {
@@ -76,37 +85,45 @@ JsonValue *json_object(void)
     return value_new(JSON_OBJECT);
 }
 
-void json_free(JsonValue *value)
+/* Free what an item of its own holds; a container must be empty by now. */
+static void free_one(JsonValue *value)
 {
-    if (!value) {
-        return;
-    }
     if (value->type == JSON_STRING) {
         g_free(value->text);
-    } else if (value->type >= JSON_ARRAY) {
-        for (size_t i = 0; i < value->size; i++) {
-            g_free(value->items[i].key);
-            json_free(value->items[i].value);
-        }
+    } else if (json_is_container(value)) {
+        g_clear_pointer(&value->index, g_hash_table_unref);
         g_free(value->items);
     }
     g_free(value);
 }
 
-JsonValue *json_copy(const JsonValue *value)
+void json_free(JsonValue *value)
 {
-    JsonValue *copy = g_memdup(value, sizeof(*value));
-    if (value->type == JSON_STRING) {
-        copy->text = g_strdup(value->text);
-    } else if (value->type >= JSON_ARRAY) {
-        copy->items = g_new0(JsonItem, MAX(value->size, 1));
-        copy->room = MAX(value->size, 1);
-        for (size_t i = 0; i < value->size; i++) {
-            copy->items[i].key = g_strdup(value->items[i].key);
-            copy->items[i].value = json_copy(value->items[i].value);
+    if (!value) {
+        return;
+    }
+    if (!json_is_container(value)) {
+        free_one(value);
+        return;
+    }
+    value->parent = NULL;
+    while (value) {
+        if (value->size == 0) {
+            JsonValue *parent = value->parent;
+            free_one(value);
+            value = parent;
+            continue;
+        }
+        JsonItem *last = &value->items[--value->size];
+        /* the index borrows the keys and is not asked again */
+        g_free(last->key);
+        if (json_is_container(last->value)) {
+            last->value->parent = value;
+            value = last->value;
+        } else {
+            free_one(last->value);
         }
     }
-    return copy;
 }
 
 JsonType json_type(const JsonValue *value)
@@ -174,6 +191,11 @@ const char *json_get_string(const JsonValue *value)
     return value->type == JSON_STRING ? value->text : NULL;
 }
 
+static void index_add(JsonValue *object, size_t i)
+{
+    g_hash_table_insert(object->index, object->items[i].key, GSIZE_TO_POINTER(i + 1));
+}
+
 static void add_item(JsonValue *container, char *key, JsonValue *item)
 {
     if (container->size == container->room) {
@@ -181,6 +203,62 @@ static void add_item(JsonValue *container, char *key, JsonValue *item)
         container->items = g_renew(JsonItem, container->items, container->room);
     }
     container->items[container->size++] = (JsonItem){key, item};
+    if (!key || container->size < INDEX_FROM) {
+        return;
+    }
+    if (container->index) {
+        index_add(container, container->size - 1);
+        return;
+    }
+    container->index = g_hash_table_new(g_str_hash, g_str_equal);
+    for (size_t i = 0; i < container->size; i++) {
+        index_add(container, i);
+    }
+}
+
+/* A copy of one value; a container's copy is empty. */
+static JsonValue *copy_one(const JsonValue *value)
+{
+    JsonValue *copy = value_new(value->type);
+    if (value->type == JSON_STRING) {
+        copy->text = g_strdup(value->text);
+    } else if (!json_is_container(value)) {
+        *copy = *value;
+    }
+    return copy;
+}
+
+typedef struct CopyLevel {
+    const JsonValue *from;
+    JsonValue *to;
+    size_t next;
+} CopyLevel;
+
+JsonValue *json_copy(const JsonValue *value)
+{
+    JsonValue *copy = copy_one(value);
+    if (!json_is_container(value)) {
+        return copy;
+    }
+    g_autoptr(GArray) levels = g_array_new(FALSE, FALSE, sizeof(CopyLevel));
+    CopyLevel level = {value, copy, 0};
+    for (;;) {
+        if (level.next == level.from->size) {
+            if (!levels->len) {
+                return copy;
+            }
+            level = g_array_index(levels, CopyLevel, levels->len - 1);
+            g_array_set_size(levels, levels->len - 1);
+            continue;
+        }
+        const JsonItem *item = &level.from->items[level.next++];
+        JsonValue *to = copy_one(item->value);
+        add_item(level.to, g_strdup(item->key), to);
+        if (json_is_container(item->value)) {
+            g_array_append_val(levels, level);
+            level = (CopyLevel){item->value, to, 0};
+        }
+    }
 }
 
 size_t json_array_size(const JsonValue *array)
@@ -215,6 +293,10 @@ JsonValue *json_object_value_at(const JsonValue *object, size_t i)
 
 static JsonItem *find(const JsonValue *object, const char *key)
 {
+    if (object->index) {
+        size_t position = GPOINTER_TO_SIZE(g_hash_table_lookup(object->index, key));
+        return position ? &object->items[position - 1] : NULL;
+    }
     for (size_t i = 0; i < object->size; i++) {
         if (strcmp(object->items[i].key, key) == 0) {
             return &object->items[i];
@@ -236,6 +318,7 @@ JsonValue *json_object_take(JsonValue *object, const char *key)
         return NULL;
     }
     JsonValue *value = item->value;
+    g_clear_pointer(&object->index, g_hash_table_unref); /* positions move */
     g_free(item->key);
     size_t behind = &object->items[object->size] - (item + 1);
     memmove(item, item + 1, behind * sizeof(*item));

@@ -33,6 +33,7 @@ typedef enum JsonType {
 
 #define JSON_MAX_DEPTH 1024
 #define JSON_MAX_BYTES (64u << 20)
+#define JSON_MAX_VALUES (2u << 20) /* in one text: "0,0,0" costs far more than its bytes */
 
 typedef struct JsonValue JsonValue;
 
@@ -94,7 +95,9 @@ JsonValue *json_parse(const char *text, GError **errp);
  * A stream of values with nothing or white space between them, split anywhere.
  * @emit receives each complete value (and owns it), or value NULL and the error
  * (borrowed) of a bad one; after an error the parser resynchronises at the next newline
- * or when nesting returns to 0 and goes on. @emit must not free the parser.
+ * or when nesting returns to 0 and goes on. A byte that no text can hold (a control
+ * character, 0xFE, 0xFF) resynchronises at once: spec: QMP specification, "Forcing the
+ * JSON parser into known-good state". @emit must not free the parser.
  */
 typedef struct JsonParser JsonParser;
 typedef void JsonEmit(void *opaque, JsonValue *value, const GError *error);
