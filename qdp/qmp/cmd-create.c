@@ -44,6 +44,7 @@ static bool coroutine_fn co_create(Job *job, void *opaque, GError **errp)
     if (lock) {
         monitor_unlock(monitor_host()->monitor);
     }
+    job_set_progress(job, 1, 1); /* compat: failed or not */
     return ok;
 }
 

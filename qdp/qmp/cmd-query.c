@@ -64,12 +64,13 @@ static ImageInfo *image_chain(BlockNode *node, bool flat)
     return top;
 }
 
-static void set_backing(BlockDeviceInfo *info, BlockNode *node)
+static void set_backing(BlockDeviceInfo *info, BlockNode *node, bool flat)
 {
     BlockNode *backing = node_backing(node);
 
     info->backing_file = backing ? g_strdup(node_filename(backing)) : NULL;
-    for (; backing; backing = node_backing(backing)) {
+    /* compat: with flat the depth is 0 */
+    for (; backing && !flat; backing = node_backing(backing)) {
         info->backing_file_depth++;
     }
 }
@@ -82,7 +83,7 @@ static BlockDeviceInfo *describe(BlockNode *node, bool flat)
     info->node_name = g_strdup(node_name(node));
     info->ro = node_read_only(node);
     info->drv = g_strdup(node_driver_name(node));
-    set_backing(info, node);
+    set_backing(info, node, flat);
     info->detect_zeroes = node_detect_zeroes(node);
     info->image = image_chain(node, flat);
     info->cache = g_new0(BlockdevCacheInfo, 1);

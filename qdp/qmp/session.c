@@ -6,7 +6,8 @@
  *  S1 commands run in one coroutine per session that exists while there are any;
  *  S2 receiving stops while QMP_MAX_QUEUED requests wait, so memory is bounded;
  *  S3 replies and events of a turn leave in one send, at the turn's end;
- *  S4 the session is freed in one place, when receiver, sender and worker have stopped.
+ *  S4 the session is freed in one place, when receiver, sender and worker have stopped,
+ *     and only from the outermost callbacks (received, sent, flush_out).
  */
 #include "qdp/qmp/session.h"
 
@@ -63,12 +64,10 @@ void session_drop(QmpSession *s)
     while ((request = g_queue_pop_head(&s->requests))) {
         request_free(request);
     }
-    co_queue_wake_all(&s->drained);
     /* ends a receive or send that waits */
     shutdown(s->fd, SHUT_RDWR);
-    if (!s->recv.active && !s->send.active && !s->working) {
-        loop_flush_schedule(s->monitor->host->loop, &s->flush);
-    }
+    loop_flush_schedule(s->monitor->host->loop, &s->flush);
+    co_queue_wake_all(&s->drained);
 }
 
 /* ---- sending ---- */
@@ -104,24 +103,20 @@ static void sent(SockOp *op, ssize_t result)
     try_free(s);
 }
 
-/* End of the turn: S3. */
+/* End of the turn: S3, and the session's end if nobody else sees to it. */
 static void flush_out(LoopWork *work)
 {
     QmpSession *s = container_of(work, QmpSession, flush);
 
-    if (s->dropped) {
-        try_free(s);
-        return;
+    if (!s->dropped && !s->send.active && s->out->len) {
+        GString *out = s->out;
+        s->out = s->sending;
+        s->sending = out;
+        s->iov.iov_base = out->str;
+        s->iov.iov_len = out->len;
+        sock_sendv(&s->send, &s->iov, 1);
     }
-    if (s->send.active || !s->out->len) {
-        return;
-    }
-    GString *out = s->out;
-    s->out = s->sending;
-    s->sending = out;
-    s->iov.iov_base = out->str;
-    s->iov.iov_len = out->len;
-    sock_sendv(&s->send, &s->iov, 1);
+    try_free(s);
 }
 
 void session_send(QmpSession *s, const JsonValue *value)
@@ -171,7 +166,8 @@ static void coroutine_fn co_work(void *opaque)
     }
     s->working = false;
     receive_more(s);
-    try_free(s);
+    /* S4: whoever entered us may still look at the session */
+    loop_flush_schedule(s->monitor->host->loop, &s->flush);
 }
 
 static void work_if_any(QmpSession *s)

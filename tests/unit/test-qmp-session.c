@@ -268,6 +268,22 @@ static void coroutine_fn co_test_slow_reader(void *opaque)
     client_free(other);
 }
 
+static void coroutine_fn co_test_slow_reader_vanishes(void *opaque)
+{
+    Client *slow = client_new(true);
+    GString *many = g_string_new(NULL);
+
+    for (int i = 0; i < 400; i++) {
+        g_string_append(many, "{'execute':'query-qmp-schema'}");
+    }
+    g_assert_cmpint(send(slow->fd, many->str, many->len, MSG_DONTWAIT), >, 0);
+    co_sleep_ns(host.loop, 50000000); /* its worker waits for room now */
+    client_free(slow);
+    co_sleep_ns(host.loop, 20000000);
+    g_assert_cmpuint(host.monitor->nb_sessions, ==, 0);
+    g_string_free(many, TRUE);
+}
+
 /* ---- set-up ---- */
 
 static CoroutineEntry *body;
