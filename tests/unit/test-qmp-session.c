@@ -322,6 +322,7 @@ int main(int argc, char **argv)
         {"/qmp-session/half-close", co_test_half_close},
         {"/qmp-session/vanishing", co_test_vanishing},
         {"/qmp-session/slow-reader", co_test_slow_reader},
+        {"/qmp-session/slow-reader-vanishes", co_test_slow_reader_vanishes},
     };
 
     g_test_init(&argc, &argv, NULL);
