@@ -155,7 +155,7 @@ bool coroutine_fn cmdline_co_run(const Cmdline *cmdline, const MonitorHost *host
     const Option *first;
     bool ok;
 
-    monitor_co_lock(host->monitor);
+    monitor_co_start_begin(host->monitor);
     if (cmdline->form == FORM_OPTIONS) {
         ok = co_options(cmdline, host, errp);
     } else {
@@ -164,6 +164,6 @@ bool coroutine_fn cmdline_co_run(const Cmdline *cmdline, const MonitorHost *host
                  ? qmp_listen_unix(host->monitor, first->arg, errp)
                  : listen_slice(host, first->arg, errp);
     }
-    monitor_unlock(host->monitor);
+    monitor_start_end(host->monitor);
     return ok;
 }

@@ -163,7 +163,7 @@ static JsonValue *coroutine_fn co_run(QmpSession *s, const QapiCommand *c,
                                       const void *args, GError **errp)
 {
     unsigned index = (unsigned)(c - qapi_commands);
-    bool lock = !(c->flags & (QAPI_CMD_QUERY | QAPI_CMD_OOB));
+    bool lock = !(c->flags & (QAPI_CMD_QUERY | QAPI_CMD_OOB)) || s->monitor->starting;
     JsonValue *result;
     void *value = NULL;
     bool ok;

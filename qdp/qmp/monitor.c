@@ -59,6 +59,18 @@ void monitor_unlock(Monitor *monitor)
     co_mutex_unlock(&monitor->graph_lock);
 }
 
+void coroutine_fn monitor_co_start_begin(Monitor *monitor)
+{
+    monitor->starting = true;
+    monitor_co_lock(monitor);
+}
+
+void monitor_start_end(Monitor *monitor)
+{
+    monitor->starting = false;
+    monitor_unlock(monitor);
+}
+
 /* ---- events ---- */
 
 static JsonValue *event_timestamp(void)

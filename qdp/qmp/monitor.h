@@ -69,6 +69,11 @@ void monitor_serve(Monitor *monitor, int fd, const MonitorAddress *address,
 void coroutine_fn monitor_co_lock(Monitor *monitor);
 void monitor_unlock(Monitor *monitor);
 
+/* Between these two (the options of the command line) sessions are greeted and negotiate,
+ * but every command waits, queries too. Holds the graph lock. */
+void coroutine_fn monitor_co_start_begin(Monitor *monitor);
+void monitor_start_end(Monitor *monitor);
+
 /* Stop listening, let replies go out for a moment, close all sessions. */
 void coroutine_fn monitor_co_close(Monitor *monitor);
 

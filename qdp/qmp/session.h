@@ -30,6 +30,7 @@ struct Monitor {
     ListLink sessions; /* QmpSession.link */
     unsigned nb_sessions;
     CoMutex graph_lock;
+    bool starting; /* queries wait for the lock, too */
 };
 
 /* What came in: a value or the error of one that could not be parsed. */

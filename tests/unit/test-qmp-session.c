@@ -195,6 +195,20 @@ static void coroutine_fn co_test_graph_lock(void *opaque)
     client_free(q);
 }
 
+static void coroutine_fn co_test_start(void *opaque)
+{
+    Client *c;
+
+    monitor_co_start_begin(host.monitor);
+    c = client_new(true); /* greeted, negotiated */
+    client_send(c, "{'execute':'query-version'}");
+    co_sleep_ns(host.loop, 5000000);
+    g_assert_cmpuint(nb_executed, ==, 0);
+    monitor_start_end(host.monitor);
+    expect_has(c, "package");
+    client_free(c);
+}
+
 static void coroutine_fn co_test_events(void *opaque)
 {
     Client *yes = client_new(true), *no = client_new(false);
@@ -299,6 +313,7 @@ static void run(gconstpointer entry)
 {
     body = (CoroutineEntry *)(uintptr_t)entry;
     ran = g_string_new(NULL);
+    nb_executed = 0;
     host.loop = loop_new(LOOP_AUTO, NULL);
     host.monitor = monitor_new(&host);
     coroutine_enter(coroutine_new(co_run, NULL, CO_STACK_CONTROL));
@@ -318,6 +333,7 @@ int main(int argc, char **argv)
         {"/qmp-session/split-and-joined", co_test_split_and_joined},
         {"/qmp-session/oob-overtakes", co_test_oob_overtakes},
         {"/qmp-session/graph-lock", co_test_graph_lock},
+        {"/qmp-session/start", co_test_start},
         {"/qmp-session/events", co_test_events},
         {"/qmp-session/half-close", co_test_half_close},
         {"/qmp-session/vanishing", co_test_vanishing},
