@@ -78,7 +78,7 @@ class Session:
         self.send(data)
         return self.reply()
 
-    def command(self, name, **arguments):
+    def command(self, name, /, **arguments):
         """Without a newline, as the clients send it."""
         request = {'execute': name}
         if arguments:
@@ -187,6 +187,6 @@ def same_as_stock(script, with_events=False, normal=lambda reply: reply):
     print('%d requests, %d answered differently' % (len(script), differ))
 
 
-def request(name, **arguments):
+def request(name, /, **arguments):
     return json.dumps({'execute': name, 'arguments': {
         k.replace('_', '-'): v for k, v in arguments.items()}})
