@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The few words a person types; the build itself is meson's.
+#
+#   make            build; the programs are build/qemu-dp, build/qemu-img, build/qemu-io
+#   make run        build, serve a disk and show it working (IMAGE=path, ONCE=1)
+#   make check      build and run all tests (SANITIZE=1: with sanitizers)
+#   make bench      measure against qemu-storage-daemon (BENCH="--quick ...")
+#   make install    into PREFIX (DESTDIR honoured)
+#
+# DEPS=no: do not install missing Debian packages.
+
+BUILD := build$(if $(SANITIZE),-asan)
+CONFIGURE := --build-dir=$(BUILD) $(if $(SANITIZE),--enable-sanitizers --enable-debug) \
+	$(if $(CI),--enable-werror) $(if $(PREFIX),--prefix=$(PREFIX))
+PROGRAMS := qemu-dp qemu-img qemu-io
+export DEPS
+
+.PHONY: all deps deps-test run check bench install clean
+
+all: deps
+	@[ -f $(BUILD)/build.ninja ] || ./configure $(CONFIGURE)
+	@ninja -C $(BUILD)
+	@for p in $(PROGRAMS); do for d in qdp qdp/tool; do \
+	    [ ! -x $(BUILD)/$$d/$$p ] || ln -sf $$d/$$p $(BUILD)/$$p; done; done
+
+deps:
+	@scripts/install-deps
+
+deps-test:
+	@scripts/install-deps --test
+
+run: all
+	@python3 scripts/run-demo.py --build $(BUILD) $(if $(IMAGE),--image "$(IMAGE)") \
+	    $(if $(ONCE),--once)
+
+check: deps-test all
+	@python3 scripts/run-checks.py --build $(BUILD)
+
+bench: deps-test all
+	@python3 tests/bench/bench.py --build $(BUILD) $(BENCH)
+
+install: all
+	@meson install -C $(BUILD)
+
+clean:
+	rm -rf build build-asan
