@@ -44,8 +44,41 @@ bool coroutine_fn qmp_blockdev_add(const BlockdevOptions *args, GError **errp)
     return true;
 }
 
+typedef struct BackingUser {
+    const BlockNode *node;
+    const BlockNode *user;
+} BackingUser;
+
+static void find_backing_user(void *opaque, BlockNode *node)
+{
+    BackingUser *search = opaque;
+
+    if (node_backing(node) == search->node) {
+        search->user = node;
+    }
+}
+
+/* A node that is somebody's backing file stays where it is: it is neither deleted nor does
+ * a snapshot slide between it and its overlay. compat: stock's operation blocker. */
+static bool is_backing(BlockNode *node, GError **errp)
+{
+    BackingUser search = {.node = node};
+
+    graph_foreach(monitor_host()->graph, find_backing_user, &search);
+    if (search.user) {
+        error_set(errp, "Node '%s' is busy: node is used as backing hd of '%s'",
+                  node_name(node), node_name(search.user));
+    }
+    return search.user != NULL;
+}
+
 bool coroutine_fn qmp_blockdev_del(const BlockdevDelArgs *args, GError **errp)
 {
+    BlockNode *node = graph_lookup(monitor_host()->graph, args->node_name);
+
+    if (node && is_backing(node, errp)) {
+        return false;
+    }
     return graph_co_delete(monitor_host()->graph, args->node_name, errp);
 }
 
@@ -69,7 +102,7 @@ bool coroutine_fn qmp_blockdev_snapshot(const BlockdevSnapshot *args, GError **e
     BlockNode *node = find_node(args->node, args->node, errp);
     BlockNode *overlay;
 
-    if (!node) {
+    if (!node || is_backing(node, errp)) {
         return false;
     }
     overlay = find_node(args->overlay, args->overlay, errp);
