@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-G_DEFINE_QUARK(qdp-error-quark, qdp_error)
+G_DEFINE_QUARK(qdp - error - quark, qdp_error)
 
 const char *error_class_name(int error_class)
 {
@@ -23,7 +23,8 @@ const char *error_class_name(int error_class)
     }
 }
 
-static void setv(GError **errp, int code, const char *suffix, const char *fmt, va_list ap)
+static void G_GNUC_PRINTF(4, 0)
+    setv(GError **errp, int code, const char *suffix, const char *fmt, va_list ap)
 {
     if (!errp) {
         return;

@@ -239,13 +239,13 @@ typedef struct OneText {
 static void take_one(void *opaque, JsonValue *value, const GError *error)
 {
     OneText *one = opaque;
-    if (error && !one->error) {
-        one->error = g_error_copy(error);
-    } else if (value && !one->value) {
+    if (one->value) { /* whether what follows is good or bad */
+        one->more = true;
+    } else if (value) {
         one->value = value;
         return;
-    } else if (value) {
-        one->more = true;
+    } else if (!one->error) {
+        one->error = g_error_copy(error);
     }
     json_free(value);
 }
@@ -263,12 +263,12 @@ JsonValue *json_parse(const char *text, GError **errp)
     json_parser_free(p);
     if (one.error) {
         g_propagate_error(errp, one.error);
+    } else if (one.more || (open && one.value)) {
+        error_set(errp, "Expecting at most one JSON value");
     } else if (open) {
         error_set(errp, "JSON parse error, premature EOI");
     } else if (!one.value) {
         error_set(errp, "Expecting a JSON value");
-    } else if (one.more) {
-        error_set(errp, "Expecting at most one JSON value");
     } else {
         return one.value;
     }

@@ -35,7 +35,7 @@ static void test_copy(void)
             size_t want = skip >= 10 ? 0 : MIN(len, 10 - skip);
             setup();
             g_assert_cmpuint(iov_to_buf(iov, 4, skip, buf, len), ==, want);
-            g_assert_cmpmem(buf, want, "abcdefghij" + MIN(skip, 10), want);
+            g_assert_cmpmem(buf, want, &"abcdefghij"[MIN(skip, 10)], want);
             g_assert_cmpint(buf[want], ==, '.');
 
             g_assert_cmpuint(iov_from_buf(iov, 4, skip, "0123456789AB", len), ==, want);

@@ -171,6 +171,9 @@ static void test_grammar_errors(void)
     assert_refused("{", "JSON parse error, premature EOI");
     assert_refused("[1,[2]", "JSON parse error, premature EOI");
     assert_refused("{} {}", "Expecting at most one JSON value");
+    assert_refused("{} x", "Expecting at most one JSON value");
+    assert_refused("{} {", "Expecting at most one JSON value");
+    assert_refused("{} 'x", "Expecting at most one JSON value");
     assert_refused("{'a'}", "JSON parse error, missing : in object pair");
     assert_refused("{'a' 1}", "JSON parse error, missing : in object pair");
     assert_refused("{'a':}", "JSON parse error, expecting value");
