@@ -143,7 +143,7 @@ static bool parse_word(Cmdline *cmdline, const char *word, OptionKind kind)
     option->arg = g_strdup(word);
     g_ptr_array_add(cmdline->options, option);
     cmdline->form = strchr(word, '/') ? FORM_PATH : FORM_SLICE;
-    cmdline->snapshot_moves_name = true;
+    cmdline->client_rules = cmdline->snapshot_moves_name = true;
     return true;
 }
 
@@ -171,7 +171,7 @@ Cmdline *cmdline_parse(int argc, char **argv, GError **errp)
             break; /* compat: answered at once, whatever comes behind */
         }
     }
-    cmdline->snapshot_moves_name = !stock;
+    cmdline->client_rules = cmdline->snapshot_moves_name = !stock;
     return take_globals(cmdline, errp) ? g_steal_pointer(&cmdline) : NULL;
 }
 

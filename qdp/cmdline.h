@@ -51,7 +51,8 @@ typedef struct Cmdline {
     GPtrArray *options; /* Option */
     bool daemonize;
     const char *pidfile;      /* borrowed from options */
-    bool snapshot_moves_name; /* what the form and the options add up to */
+    bool client_rules;        /* no option of the storage daemon was used */
+    bool snapshot_moves_name; /* the same, unless --snapshot-node-name says otherwise */
 } Cmdline;
 
 /* NULL and *errp for words that make no sense. --help and --version are left to the

@@ -199,7 +199,7 @@ static bool make_host(Daemon *d, GError **errp)
         return false;
     }
     host->snapshot_moves_name = d->cmdline->snapshot_moves_name;
-    host->stats_show_nodes = d->cmdline->form != FORM_OPTIONS;
+    host->client_rules = d->cmdline->client_rules;
     host->quit = request_end;
     host->graph = graph_new(host->loop);
     graph_set_events(host->graph, &qmp_graph_events, d);

@@ -58,8 +58,9 @@ static void find_backing_user(void *opaque, BlockNode *node)
     }
 }
 
-/* A node that is somebody's backing file stays where it is: it is neither deleted nor does
- * a snapshot slide between it and its overlay. compat: stock's operation blocker. */
+/* A node that is somebody's backing file stays where it is: it is neither deleted nor
+ * does a snapshot slide between it and its overlay. compat: stock's operation blocker.
+ */
 static bool is_backing(BlockNode *node, GError **errp)
 {
     BackingUser search = {.node = node};
@@ -74,12 +75,17 @@ static bool is_backing(BlockNode *node, GError **errp)
 
 bool coroutine_fn qmp_blockdev_del(const BlockdevDelArgs *args, GError **errp)
 {
-    BlockNode *node = graph_lookup(monitor_host()->graph, args->node_name);
+    const MonitorHost *host = monitor_host();
+    BlockNode *node = graph_lookup(host->graph, args->node_name);
 
+    if (!node && host->client_rules) {
+        error_set(errp, "Cannot find node %s", args->node_name);
+        return false;
+    }
     if (node && is_backing(node, errp)) {
         return false;
     }
-    return graph_co_delete(monitor_host()->graph, args->node_name, errp);
+    return graph_co_delete(host->graph, args->node_name, errp);
 }
 
 bool coroutine_fn qmp_block_resize(const BlockResizeArgs *args, GError **errp)

@@ -131,10 +131,9 @@ BlockStatsList *coroutine_fn qmp_query_blockstats(const QueryBlockstatsArgs *arg
     BlockStatsList *list = NULL;
     Collect collect = {.tail = &list, .owned_only = !nodes};
 
-    /* compat: started with stock's options, the answer without query-nodes is stock's:
-     * devices only, of which there are none. Production clients count on their nodes.
-     */
-    if (nodes || host->stats_show_nodes) {
+    /* compat: under stock's rules the answer without query-nodes is devices only, of
+     * which there are none */
+    if (nodes || host->client_rules) {
         graph_foreach(host->graph, collect_node, &collect);
     }
     return list;

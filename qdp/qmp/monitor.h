@@ -31,7 +31,10 @@ typedef struct MonitorHost {
     ExportRegistry *exports;
     JobRegistry *jobs;
     bool snapshot_moves_name; /* client-contract: blockdev-snapshot moves node-name */
-    bool stats_show_nodes;    /* query-blockstats lists nodes unasked */
+    /* Started without options of the storage daemon: clients of production builds
+     * expect nodes in query-blockstats unasked, and "Cannot find node" from
+     * blockdev-del. */
+    bool client_rules;
     /* Begin to end the program; returns at once. */
     void (*quit)(ShutdownCause cause);
 } MonitorHost;
@@ -69,8 +72,8 @@ void monitor_serve(Monitor *monitor, int fd, const MonitorAddress *address,
 void coroutine_fn monitor_co_lock(Monitor *monitor);
 void monitor_unlock(Monitor *monitor);
 
-/* Between these two (the options of the command line) sessions are greeted and negotiate,
- * but every command waits, queries too. Holds the graph lock. */
+/* Between these two (the options of the command line) sessions are greeted and
+ * negotiate, but every command waits, queries too. Holds the graph lock. */
 void coroutine_fn monitor_co_start_begin(Monitor *monitor);
 void monitor_start_end(Monitor *monitor);
 

@@ -63,8 +63,8 @@ static void test_stock_options_select_stocks_rule(void)
 
     g_assert_true(a->snapshot_moves_name);
     g_assert_false(b->snapshot_moves_name);
-    g_assert_true(c->snapshot_moves_name);
-    g_assert_false(d->snapshot_moves_name);
+    g_assert_true(c->snapshot_moves_name && !c->client_rules);
+    g_assert_true(!d->snapshot_moves_name && d->client_rules);
 }
 
 static void assert_refused(const char *one, const char *two, const char *message)
