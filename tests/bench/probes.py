@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a daemon costs that does nothing: idle memory, and time from start to greeting."""
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+
+import rig
+
+
+def memory(pid):
+    """Pss and Private_Dirty in KiB."""
+    ret = {}
+    with open("/proc/%d/smaps_rollup" % pid) as lines:
+        for line in lines:
+            word = line.split()
+            if word[0] in ("Pss:", "Private_Dirty:"):
+                ret[word[0][:-1].lower()] = int(word[1])
+    ret["threads"] = len(os.listdir("/proc/%d/task" % pid))
+    return ret
+
+
+def idle_memory(program, options, count=1):
+    """Medians over @count daemons that run at the same time, each with its own disk."""
+    daemons = []
+    try:
+        for one in options[:count]:
+            daemons.append(rig.Daemon(program, one, qmp=True))
+        time.sleep(1.5)
+        seen = [memory(d.pid) for d in daemons]
+    finally:
+        for d in daemons:
+            d.stop()
+    return {key: statistics.median(m[key] for m in seen) for key in seen[0]}
+
+
+def empty_memory(program, count=1):
+    sleepers = [subprocess.Popen([program, "wait"]) for _ in range(count)]
+    time.sleep(0.3)
+    seen = [memory(p.pid) for p in sleepers]
+    for p in sleepers:
+        p.terminate()
+        p.wait()
+    return {key: statistics.median(m[key] for m in seen) for key in seen[0]}
+
+
+def greeting_once(program):
+    tmp = tempfile.mkdtemp(prefix="qdp-bench-")
+    path = os.path.join(tmp, "qmp")
+    begin = time.monotonic()
+    process = subprocess.Popen([program, "--chardev",
+                                "socket,id=c,path=%s,server=on,wait=off" % path,
+                                "--monitor", "c"])
+    try:
+        while True:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(1)
+            try:
+                sock.connect(path)
+                if sock.recv(4096).startswith(b'{"QMP"'):
+                    return (time.monotonic() - begin) * 1e3
+            except socket.timeout:
+                return None  # stock hangs when a client comes while it starts
+            except OSError:
+                time.sleep(0.0001)
+            finally:
+                sock.close()
+            if time.monotonic() - begin > 5:
+                return None
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        shutil.rmtree(tmp, ignore_errors=True)
+
+
+def exit_once(program):
+    begin = time.monotonic()
+    subprocess.run([program], check=True)
+    return (time.monotonic() - begin) * 1e3
+
+
+def start_up(programs, empty, rounds=15):
+    """Milliseconds to the QMP greeting, and the empty program's until it ended."""
+    times = {name: [] for name in programs}
+    times["empty"] = []
+    for _ in range(rounds):
+        times["empty"].append(exit_once(empty))
+        for name, program in programs.items():
+            value = greeting_once(program)
+            if value is not None:
+                times[name].append(value)
+    return {name: statistics.median(v) if v else None for name, v in times.items()}
