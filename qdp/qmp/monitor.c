@@ -116,6 +116,29 @@ static void accept_clients(LoopFd *watch, unsigned revents)
         }
         session_start(monitor, fd, listener->pretty);
     }
+    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        /* the client stays in the backlog; asking again at once would spin */
+        loop_fd_watch(watch, 0);
+        loop_timer_arm(&listener->pause,
+                       loop_now_ns(monitor->host->loop) + QMP_ACCEPT_PAUSE_NS);
+    }
+}
+
+static void pause_over(LoopTimer *timer)
+{
+    loop_fd_watch(&container_of(timer, QmpListener, pause)->watch, POLLIN);
+}
+
+/* --daemonize changes the folder; the socket must be found again at the end. */
+static char *absolute_path(const char *path)
+{
+    g_autofree char *cwd = NULL;
+
+    if (!path || path[0] == '/') {
+        return g_strdup(path);
+    }
+    cwd = g_get_current_dir();
+    return g_build_filename(cwd, path, NULL);
 }
 
 void monitor_serve(Monitor *monitor, int fd, const MonitorAddress *address,
@@ -130,7 +153,8 @@ void monitor_serve(Monitor *monitor, int fd, const MonitorAddress *address,
     listener = g_new0(QmpListener, 1);
     listener->monitor = monitor;
     listener->pretty = address->pretty;
-    listener->unlink_path = g_strdup(unlink_path);
+    listener->unlink_path = absolute_path(unlink_path);
+    loop_timer_init(&listener->pause, monitor->host->loop, pause_over);
     loop_fd_init(&listener->watch, monitor->host->loop, fd, accept_clients);
     list_append(&monitor->listeners, &listener->link);
     loop_fd_watch(&listener->watch, POLLIN);
@@ -140,6 +164,7 @@ void monitor_serve(Monitor *monitor, int fd, const MonitorAddress *address,
 
 static void listener_free(QmpListener *listener)
 {
+    loop_timer_cancel(&listener->pause);
     loop_fd_watch(&listener->watch, 0);
     close(listener->watch.fd);
     if (listener->unlink_path) {

@@ -11,6 +11,7 @@
 #define QMP_MAX_QUEUED      8           /* commands read ahead in a session */
 #define QMP_OUT_PAUSE_BYTES (1u << 20)  /* unsent: execute no further command */
 #define QMP_OUT_MAX_BYTES   (16u << 20) /* unsent: drop the client */
+#define QMP_ACCEPT_PAUSE_NS INT64_C(100000000)
 #define QMP_RECV_BYTES      4096
 #define QMP_TRIM_BYTES      (16u << 10) /* a reply this long leaves no memory behind */
 
@@ -20,6 +21,7 @@ typedef struct QmpListener {
     ListLink link; /* Monitor.listeners */
     Monitor *monitor;
     LoopFd watch;
+    LoopTimer pause; /* no descriptors left: listening goes on after a while */
     bool pretty;
     char *unlink_path;
 } QmpListener;

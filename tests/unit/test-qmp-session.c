@@ -301,6 +301,7 @@ static void coroutine_fn co_test_slow_reader_vanishes(void *opaque)
 /* ---- set-up ---- */
 
 static CoroutineEntry *body;
+static LoopKind kind;
 
 static void coroutine_fn co_run(void *opaque)
 {
@@ -309,12 +310,19 @@ static void coroutine_fn co_run(void *opaque)
     loop_stop(host.loop);
 }
 
-static void run(gconstpointer entry)
+typedef struct SessionTest {
+    const char *path;
+    CoroutineEntry *entry;
+} SessionTest;
+
+static void run(gconstpointer opaque)
 {
-    body = (CoroutineEntry *)(uintptr_t)entry;
+    const SessionTest *test = opaque;
+
+    body = test->entry;
     ran = g_string_new(NULL);
     nb_executed = 0;
-    host.loop = loop_new(LOOP_AUTO, NULL);
+    host.loop = loop_new(kind, NULL);
     host.monitor = monitor_new(&host);
     coroutine_enter(coroutine_new(co_run, NULL, CO_STACK_CONTROL));
     loop_run(host.loop);
@@ -325,10 +333,7 @@ static void run(gconstpointer entry)
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *path;
-        CoroutineEntry *entry;
-    } tests[] = {
+    static const SessionTest tests[] = {
         {"/qmp-session/frame", co_test_frame},
         {"/qmp-session/split-and-joined", co_test_split_and_joined},
         {"/qmp-session/oob-overtakes", co_test_oob_overtakes},
@@ -342,9 +347,10 @@ int main(int argc, char **argv)
     };
 
     g_test_init(&argc, &argv, NULL);
+    /* LOOP=epoll: the fall-back of old kernels */
+    kind = g_strcmp0(g_getenv("LOOP"), "epoll") ? LOOP_AUTO : LOOP_EPOLL;
     for (size_t i = 0; i < G_N_ELEMENTS(tests); i++) {
-        g_test_add_data_func(tests[i].path, (gconstpointer)(uintptr_t)tests[i].entry,
-                             run);
+        g_test_add_data_func(tests[i].path, &tests[i], run);
     }
     return g_test_run();
 }
