@@ -34,6 +34,15 @@ bool session_has_unsent(const QmpSession *s)
     return !s->dropped && (s->send.active || s->out->len);
 }
 
+/* Hundreds of daemons sit idle on a host: what commands needed goes back to the system.
+ */
+static void give_memory_back(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
 /* S4 */
 static void try_free(QmpSession *s)
 {
@@ -51,6 +60,7 @@ static void try_free(QmpSession *s)
     g_string_free(s->sending, TRUE);
     close(s->fd);
     g_free(s);
+    give_memory_back();
 }
 
 void session_drop(QmpSession *s)
@@ -72,8 +82,7 @@ void session_drop(QmpSession *s)
 
 /* ---- sending ---- */
 
-/* A long reply is rare (the schema, a hundred nodes): its memory goes back to the
- * system, because hundreds of daemons sit idle on a host. */
+/* A long reply is rare (the schema, a hundred nodes). */
 static void release_sent(QmpSession *s)
 {
     if (s->sending->len < QMP_TRIM_BYTES) {
@@ -82,9 +91,7 @@ static void release_sent(QmpSession *s)
     }
     g_string_free(s->sending, TRUE);
     s->sending = g_string_new(NULL);
-#ifdef __GLIBC__
-    malloc_trim(0);
-#endif
+    give_memory_back();
 }
 
 static void sent(SockOp *op, ssize_t result)
