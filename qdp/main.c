@@ -43,6 +43,21 @@ static Daemon the_daemon = {.ready_fd = -1};
 
 /* ---- the end ---- */
 
+/* Take the graph lock when all jobs have ended. A job may need the lock to end, so it
+ * is not held while we wait; a command that had it meanwhile may have started another.
+ */
+static void coroutine_fn lock_without_jobs(const MonitorHost *host)
+{
+    for (;;) {
+        job_registry_co_shutdown(host->jobs);
+        monitor_co_lock(host->monitor);
+        if (job_registry_empty(host->jobs)) {
+            return;
+        }
+        monitor_unlock(host->monitor);
+    }
+}
+
 static void coroutine_fn co_end(void *opaque)
 {
     Daemon *d = opaque;
@@ -50,8 +65,7 @@ static void coroutine_fn co_end(void *opaque)
     int ret;
 
     qapi_event_send_shutdown(false, d->cause);
-    monitor_co_lock(host->monitor);
-    job_registry_co_shutdown(host->jobs);
+    lock_without_jobs(host);
     export_co_shutdown(host->exports);
     ret = graph_co_flush_all(host->graph);
     if (ret < 0) {

@@ -228,19 +228,30 @@ JobInfoList *job_query(JobRegistry *registry)
     return list;
 }
 
-void coroutine_fn job_registry_co_shutdown(JobRegistry *registry)
+static void cancel_all(JobRegistry *registry)
 {
     list_foreach(it, &registry->jobs)
     {
         container_of(it, Job, link)->cancelled = true;
     }
+}
+
+void coroutine_fn job_registry_co_shutdown(JobRegistry *registry)
+{
     while (!list_empty(&registry->jobs)) {
+        /* looked up anew each time: while we wait a client may dismiss or start jobs */
         Job *job = list_first(&registry->jobs, Job, link);
 
-        while (job->status != JOB_STATUS_CONCLUDED &&
-               job->status != JOB_STATUS_CREATED) {
+        if (job->status == JOB_STATUS_CONCLUDED || job->status == JOB_STATUS_CREATED) {
+            job_free(job);
+        } else {
+            cancel_all(registry);
             co_queue_wait(&registry->ended);
         }
-        job_free(job);
     }
+}
+
+bool job_registry_empty(const JobRegistry *registry)
+{
+    return list_empty(&registry->jobs);
 }

@@ -40,6 +40,7 @@ JobRegistry *job_registry_new(Loop *loop, const JobEvents *events, void *opaque)
 void job_registry_free(JobRegistry *registry);
 /* Cancel all jobs, wait for their ends, dismiss them. */
 void coroutine_fn job_registry_co_shutdown(JobRegistry *registry);
+bool job_registry_empty(const JobRegistry *registry);
 
 /*
  * Make a job in status created. NULL and *errp for an ill-formed id or one in use;
