@@ -28,7 +28,8 @@ struct ExportRegistry {
     ListLink exports;
 };
 
-ExportRegistry *export_registry_new(Graph *graph, const ExportEvents *events, void *opaque)
+ExportRegistry *export_registry_new(Graph *graph, const ExportEvents *events,
+                                    void *opaque)
 {
     ExportRegistry *registry = g_new0(ExportRegistry, 1);
     registry->graph = graph;
@@ -48,7 +49,8 @@ void export_registry_free(ExportRegistry *registry)
 
 static Export *find(ExportRegistry *registry, const char *id)
 {
-    list_foreach(it, &registry->exports) {
+    list_foreach(it, &registry->exports)
+    {
         Export *export = container_of(it, Export, link);
         if (strcmp(export->id, id) == 0) {
             return export;
@@ -67,7 +69,8 @@ bool export_nbd_running(const ExportRegistry *registry)
     return registry->nbd != NULL;
 }
 
-bool coroutine_fn export_co_nbd_start(ExportRegistry *registry, const SocketAddress *addr,
+bool coroutine_fn export_co_nbd_start(ExportRegistry *registry,
+                                      const SocketAddress *addr,
                                       uint32_t max_connections, GError **errp)
 {
     if (registry->nbd) {
@@ -91,8 +94,8 @@ static bool check_id(const char *id, GError **errp)
 }
 
 static NbdExport *coroutine_fn add_nbd(ExportRegistry *registry,
-                                       const BlockExportOptions *options, BlockNode *node,
-                                       GError **errp)
+                                       const BlockExportOptions *options,
+                                       BlockNode *node, GError **errp)
 {
     const BlockExportOptionsNbd *o = &options->u.nbd;
     const char *name = o->name ? o->name : options->node_name;
@@ -115,7 +118,7 @@ static NbdExport *coroutine_fn add_nbd(ExportRegistry *registry,
         return NULL;
     }
     return nbd_export_co_new(registry->nbd, node, name, o->description, writable,
-                             o->has_allocation_depth && o->allocation_depth, errp);
+                             options->has_writethrough && options->writethrough, errp);
 }
 
 bool coroutine_fn export_co_add(ExportRegistry *registry,
@@ -191,6 +194,9 @@ bool coroutine_fn export_co_nbd_stop(ExportRegistry *registry, GError **errp)
         error_set(errp, "NBD server not running");
         return false;
     }
+    /* First all clients at once, then the exports one by one: nobody may come back to
+     * an export while another is being removed. */
+    nbd_server_cut(registry->nbd);
     while (!list_empty(&registry->exports)) {
         remove_export(registry, list_first(&registry->exports, Export, link));
     }
@@ -203,7 +209,8 @@ bool coroutine_fn export_co_nbd_stop(ExportRegistry *registry, GError **errp)
 BlockExportInfoList *export_query(ExportRegistry *registry)
 {
     BlockExportInfoList *head = NULL, **tail = &head;
-    list_foreach(it, &registry->exports) {
+    list_foreach(it, &registry->exports)
+    {
         const Export *export = container_of(it, Export, link);
         BlockExportInfo *info = g_new0(BlockExportInfo, 1);
         info->id = g_strdup(export->id);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Exports: the data door.  The control door (qdp/qmp) and main reach every kind of export
- * through this header alone.
+ * Exports: the data door.  The control door (qdp/qmp) and main reach every kind of
+ * export through this header alone.
  */
 #ifndef QDP_EXPORT_EXPORT_H
 #define QDP_EXPORT_EXPORT_H
@@ -23,10 +23,12 @@ ExportRegistry *export_registry_new(Graph *graph, const ExportEvents *events,
 /* All exports and servers must be gone (export_co_shutdown). */
 void export_registry_free(ExportRegistry *registry);
 
-/* The NBD server: QEMU's texts ("NBD server already running", "NBD server not running").
- * Several listeners are not offered: as in QEMU there is one server with many exports.
+/* The NBD server: QEMU's texts ("NBD server already running", "NBD server not
+ * running"). Several listeners are not offered: as in QEMU there is one server with
+ * many exports.
  * @max_connections 0 = no limit. A stale unix socket is replaced. */
-bool coroutine_fn export_co_nbd_start(ExportRegistry *registry, const SocketAddress *addr,
+bool coroutine_fn export_co_nbd_start(ExportRegistry *registry,
+                                      const SocketAddress *addr,
                                       uint32_t max_connections, GError **errp);
 bool export_nbd_running(const ExportRegistry *registry);
 /* Close listener and connections, remove all NBD exports; succeeds with clients

@@ -1,21 +1,37 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Aligned I/O buffers by power-of-two classes, kept for reuse up to a limit per class. */
+/*
+ * HOT. Aligned I/O buffers by power-of-two classes, kept for reuse.
+ *
+ * B1 at most KEEP_BYTES are kept unused; what is beyond goes back to the system at
+ * once; B2 what was not needed during a whole TRIM_NS goes back too, so that an idle
+ * server holds nothing (the timer sleeps while nothing is kept).
+ */
 #include <glib.h>
 
 #include "block/aio/disk.h"
 #include "qdp/export/nbd.h"
 
-#define MIN_CLASS 12 /* 4 KiB */
-#define MAX_CLASS 25 /* 32 MiB */
-#define KEEP_BYTES (8u << 20) /* per class, while clients are connected */
+#define MIN_CLASS  12 /* 4 KiB */
+#define MAX_CLASS  25 /* 32 MiB */
+#define KEEP_BYTES (16u << 20)
+#define TRIM_NS    (INT64_C(1) * 1000000000)
+#define ALIGN      4096 /* at least every port's mem_align */
 
 typedef struct FreeBuffer {
     struct FreeBuffer *next;
 } FreeBuffer;
 
+typedef struct BufferClass {
+    FreeBuffer *free;
+    uint32_t nb_free;
+    uint32_t low; /* the least nb_free since the last trim */
+} BufferClass;
+
 struct NbdBuffers {
-    FreeBuffer *free[MAX_CLASS + 1];
-    uint32_t count[MAX_CLASS + 1];
+    Loop *loop;
+    LoopTimer trim_timer;
+    uint64_t kept, in_use; /* bytes */
+    BufferClass classes[MAX_CLASS + 1];
 };
 
 static unsigned class_of(uint32_t len)
@@ -24,50 +40,90 @@ static unsigned class_of(uint32_t len)
     return MAX(bits, MIN_CLASS);
 }
 
-struct NbdBuffers *nbd_buffers_new(void)
+static void drop(NbdBuffers *buffers, unsigned c, uint32_t count)
 {
-    return g_new0(struct NbdBuffers, 1);
+    BufferClass *cls = &buffers->classes[c];
+    for (; count > 0; count--) {
+        FreeBuffer *buf = cls->free;
+        cls->free = buf->next;
+        cls->nb_free--;
+        buffers->kept -= UINT64_C(1) << c;
+        disk_buffer_free(buf);
+    }
+    cls->low = cls->nb_free;
 }
 
-void nbd_buffers_trim(struct NbdBuffers *buffers)
+static void trim(LoopTimer *timer)
 {
-    for (int c = MIN_CLASS; c <= MAX_CLASS; c++) {
-        while (buffers->free[c]) {
-            FreeBuffer *buf = buffers->free[c];
-            buffers->free[c] = buf->next;
-            disk_buffer_free(buf);
-        }
-        buffers->count[c] = 0;
+    NbdBuffers *buffers = container_of(timer, NbdBuffers, trim_timer);
+    for (unsigned c = MIN_CLASS; c <= MAX_CLASS; c++) {
+        drop(buffers, c, buffers->classes[c].low);
+    }
+    if (buffers->kept) {
+        loop_timer_arm(timer, loop_now_ns(buffers->loop) + TRIM_NS);
     }
 }
 
-void nbd_buffers_free(struct NbdBuffers *buffers)
+NbdBuffers *nbd_buffers_new(Loop *loop)
 {
-    nbd_buffers_trim(buffers);
+    NbdBuffers *buffers = g_new0(NbdBuffers, 1);
+    buffers->loop = loop;
+    loop_timer_init(&buffers->trim_timer, loop, trim);
+    return buffers;
+}
+
+void nbd_buffers_free(NbdBuffers *buffers)
+{
+    g_assert(buffers->in_use == 0);
+    loop_timer_cancel(&buffers->trim_timer);
+    for (unsigned c = MIN_CLASS; c <= MAX_CLASS; c++) {
+        drop(buffers, c, buffers->classes[c].nb_free);
+    }
     g_free(buffers);
 }
 
-void *nbd_buffer_get(struct NbdBuffers *buffers, uint32_t len)
+void *nbd_buffer_get(NbdBuffers *buffers, uint32_t len)
 {
     unsigned c = class_of(len);
-    FreeBuffer *buf = buffers->free[c];
-    if (buf) {
-        buffers->free[c] = buf->next;
-        buffers->count[c]--;
-        return buf;
+    BufferClass *cls = &buffers->classes[c];
+    void *ptr = cls->free;
+
+    if (ptr) {
+        cls->free = cls->free->next;
+        cls->nb_free--;
+        cls->low = MIN(cls->low, cls->nb_free);
+        buffers->kept -= UINT64_C(1) << c;
+    } else {
+        ptr = disk_buffer_try_alloc(ALIGN, (size_t)1 << c);
     }
-    return disk_buffer_try_alloc(4096, (size_t)1 << c);
+    if (ptr) {
+        buffers->in_use += UINT64_C(1) << c;
+    }
+    return ptr;
 }
 
-void nbd_buffer_put(struct NbdBuffers *buffers, void *ptr, uint32_t len)
+void nbd_buffer_put(NbdBuffers *buffers, void *ptr, uint32_t len)
 {
     unsigned c = class_of(len);
-    if (((uint64_t)buffers->count[c] + 1) << c > KEEP_BYTES) {
+    BufferClass *cls = &buffers->classes[c];
+    FreeBuffer *buf = ptr;
+
+    buffers->in_use -= UINT64_C(1) << c;
+    if (buffers->kept + (UINT64_C(1) << c) > KEEP_BYTES) {
         disk_buffer_free(ptr);
         return;
     }
-    FreeBuffer *buf = ptr;
-    buf->next = buffers->free[c];
-    buffers->free[c] = buf;
-    buffers->count[c]++;
+    buf->next = cls->free;
+    cls->free = buf;
+    cls->nb_free++;
+    buffers->kept += UINT64_C(1) << c;
+    if (!loop_timer_armed(&buffers->trim_timer)) {
+        cls->low = 0;
+        loop_timer_arm(&buffers->trim_timer, loop_now_ns(buffers->loop) + TRIM_NS);
+    }
+}
+
+uint64_t nbd_buffers_in_use(const NbdBuffers *buffers)
+{
+    return buffers->in_use;
 }

@@ -60,42 +60,63 @@ static int listen_one(const struct addrinfo *ai)
     return fd;
 }
 
-static int listen_inet(const InetSocketAddress *addr, GError **errp)
-{
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM,
-                             .ai_flags = AI_PASSIVE};
+typedef struct Resolve {
+    const InetSocketAddress *addr;
     struct addrinfo *list;
-    const char *host = addr->host && addr->host[0] ? addr->host : NULL;
+} Resolve;
+
+static int resolve(void *opaque)
+{
+    Resolve *r = opaque;
+    const InetSocketAddress *addr = r->addr;
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
 
     if (addr->has_ipv4 && addr->ipv4 && !(addr->has_ipv6 && addr->ipv6)) {
         hints.ai_family = AF_INET;
     } else if (addr->has_ipv6 && addr->ipv6 && !(addr->has_ipv4 && addr->ipv4)) {
         hints.ai_family = AF_INET6;
     }
-    int ret = getaddrinfo(host, addr->port, &hints, &list);
+    return getaddrinfo(addr->host && addr->host[0] ? addr->host : NULL, addr->port,
+                       &hints, &r->list);
+}
+
+/* getaddrinfo() may wait for a name server: not in the loop's thread. */
+static int coroutine_fn listen_inet(Loop *loop, const InetSocketAddress *addr,
+                                    GError **errp)
+{
+    Resolve r = {.addr = addr};
+    int fd = -1;
+
+    int ret = loop_co_run_in_thread(loop, resolve, &r);
     if (ret != 0) {
-        error_set(errp, "address resolution failed for %s:%s: %s", addr->host, addr->port,
-                  gai_strerror(ret));
+        error_set(errp, "address resolution failed for %s:%s: %s", addr->host,
+                  addr->port, gai_strerror(ret));
         return -1;
     }
-    int fd = -1;
-    for (const struct addrinfo *ai = list; ai && fd < 0; ai = ai->ai_next) {
+    for (const struct addrinfo *ai = r.list; ai && fd < 0; ai = ai->ai_next) {
         fd = listen_one(ai);
     }
     if (fd < 0) {
-        error_set_errno(errp, errno, "Failed to find an available port");
+        error_set_errno(errp, errno,
+                        errno == EADDRINUSE ? "Failed to find an available port"
+                                            : "Failed to bind socket");
     }
-    freeaddrinfo(list);
+    freeaddrinfo(r.list);
     return fd;
 }
 
-int nbd_listen(const SocketAddress *addr, GError **errp)
+int coroutine_fn nbd_co_listen(Loop *loop, const SocketAddress *addr, GError **errp)
 {
     switch (addr->type) {
     case SOCKET_ADDRESS_TYPE_UNIX:
         return listen_unix(&addr->u.q_unix, errp);
     case SOCKET_ADDRESS_TYPE_INET:
-        return listen_inet(&addr->u.inet, errp);
+        return listen_inet(loop, &addr->u.inet, errp);
+    case SOCKET_ADDRESS_TYPE_FD:
+        /* compat: the storage daemon's words */
+        error_set(errp, "only QEMU supports file descriptor passing");
+        return -1;
     default:
         error_set(errp, "Socket address type '%s' is not supported for the NBD server",
                   SocketAddressType_str(addr->type));

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The NBD server: accepting clients, the life of connections and exports. */
+/*
+ * The NBD server: accepting clients, the life of connections and of exports.
+ *
+ * S1 a connection is freed by its free_work alone, with nothing of it on the stack;
+ * S2 an export is freed when no connection uses it; one that is being removed is out of
+ *    the server's list first, so that nobody can choose it.
+ */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -12,38 +18,94 @@
 #include "qdp/export/nbd-listen.h"
 #include "qdp/export/nbd.h"
 
+#define ACCEPT_AGAIN_NS (INT64_C(100) * 1000000)
+
 /* ---- connections ---- */
 
-void nbd_conn_gone(NbdConn *conn)
+static bool is_quiet(const NbdConn *conn)
 {
+    return conn->state >= NBD_CONN_ENDING && !conn->option_out && conn->nb_slots == 0 &&
+           conn->nb_status == 0 && !conn->recv.active && !conn->send.active;
+}
+
+void nbd_conn_check(NbdConn *conn)
+{
+    if (G_UNLIKELY(is_quiet(conn))) {
+        loop_work_schedule(conn->server->loop, &conn->free_work);
+    }
+}
+
+static void drop_filling(NbdConn *conn)
+{
+    if (conn->filling) {
+        nbd_slot_put(conn->filling);
+        conn->filling = NULL;
+    }
+}
+
+void nbd_conn_end(NbdConn *conn)
+{
+    g_assert(!conn->recv.active); /* it is the receiving side that finds the end */
+    if (conn->state == NBD_CONN_OPEN) {
+        conn->state = NBD_CONN_ENDING;
+        drop_filling(conn);
+    }
+    nbd_conn_check(conn);
+}
+
+void nbd_conn_kill(NbdConn *conn)
+{
+    NbdSlot *slot;
+
+    if (conn->state == NBD_CONN_DEAD) {
+        return;
+    }
+    bool negotiating = conn->state == NBD_CONN_HANDSHAKE;
+    conn->state = NBD_CONN_DEAD;
+    shutdown(conn->fd, SHUT_RDWR); /* ends what is active: both operations, or the wait
+                                      of the handshake's coroutine */
+    if (negotiating) {
+        return;
+    }
+    if (!conn->recv.active) { /* else the kernel may be writing into its buffer */
+        drop_filling(conn);
+    }
+    while ((slot = nbd_slots_take(&conn->out))) {
+        nbd_slot_put(slot);
+    }
+    nbd_conn_check(conn);
+}
+
+static void conn_free(LoopWork *work)
+{
+    NbdConn *conn = container_of(work, NbdConn, free_work);
     NbdServer *server = conn->server;
 
     loop_timer_cancel(&conn->handshake_timer);
-    if (conn->window) {
-        loop_work_cancel(&conn->flush_hook);
-    }
-    close(conn->fd);
+    loop_work_cancel(&conn->flush_hook);
+    list_remove(&conn->in_starved);
     list_remove(&conn->in_server);
+    close(conn->fd);
     server->nb_connections--;
     if (conn->export) {
         conn->export->users--;
     }
-    if (server->nb_connections == 0) {
-        nbd_buffers_trim(server->buffers);
+    for (unsigned i = 0; i < conn->nb_chunks; i++) {
+        g_free(conn->chunks[i]);
+    }
+    nbd_send_area_free(conn->area);
+    g_free(conn->context_export);
+    g_free(conn->window);
+    g_free(conn);
+    if (server->listening && !loop_timer_armed(&server->accept_again)) {
+        loop_fd_watch(&server->listener, POLLIN); /* there is room again */
     }
     co_queue_wake_all(&server->changed);
-    if (server->listening) { /* there is room again */
-        loop_fd_watch(&server->listener, POLLIN);
-    }
-    g_free(conn->window);
-    g_free(conn->send_iov);
-    g_free(conn);
 }
 
 static void handshake_late(LoopTimer *timer)
 {
-    NbdConn *conn = container_of(timer, NbdConn, handshake_timer);
-    shutdown(conn->fd, SHUT_RDWR); /* the coroutine sees the end and cleans up */
+    nbd_conn_kill(container_of(timer, NbdConn, handshake_timer));
 }
 
 static void coroutine_fn conn_entry(void *opaque)
@@ -52,13 +114,12 @@ static void coroutine_fn conn_entry(void *opaque)
     bool ok = nbd_co_handshake(conn);
 
     loop_timer_cancel(&conn->handshake_timer);
-    if (ok && !conn->closing) {
+    if (ok && conn->state == NBD_CONN_HANDSHAKE) {
         nbd_transmission_start(conn);
         return;
     }
-    conn->closing = true;
-    conn->in_handshake = false;
-    nbd_conn_gone(conn);
+    conn->state = NBD_CONN_DEAD;
+    nbd_conn_check(conn);
 }
 
 static void conn_new(NbdServer *server, int fd)
@@ -66,45 +127,79 @@ static void conn_new(NbdServer *server, int fd)
     NbdConn *conn = g_new0(NbdConn, 1);
     int one = 1;
 
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* fails on unix: fine */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one,
+               sizeof(one)); /* fails on unix: fine */
     conn->server = server;
     conn->fd = fd;
-    conn->in_handshake = true;
+    conn->window = g_malloc(NBD_WINDOW);
+    nbd_slots_init(&conn->out);
+    nbd_slots_init(&conn->sending);
+    nbd_slots_init(&conn->status_waiting);
+    list_init(&conn->in_starved);
+    loop_work_init(&conn->flush_hook, nbd_send_replies);
+    loop_work_init(&conn->free_work, conn_free);
     list_append(&server->connections, &conn->in_server);
     server->nb_connections++;
     loop_timer_init(&conn->handshake_timer, server->loop, handshake_late);
-    loop_timer_arm(&conn->handshake_timer, loop_now_ns(server->loop) + NBD_HANDSHAKE_NS);
+    loop_timer_arm(&conn->handshake_timer,
+                   loop_now_ns(server->loop) + NBD_HANDSHAKE_NS);
     coroutine_enter(coroutine_new(conn_entry, conn, CO_STACK_DATA));
 }
 
 static void accept_clients(LoopFd *watch, unsigned revents)
 {
     NbdServer *server = container_of(watch, NbdServer, listener);
+
     for (;;) {
-        if (server->max_connections && server->nb_connections >= server->max_connections) {
+        if (server->max_connections &&
+            server->nb_connections >= server->max_connections) {
             loop_fd_watch(watch, 0); /* the others wait in the backlog */
             return;
         }
-        int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd < 0) {
-            return; /* EAGAIN; EMFILE and the like: the client stays in the backlog */
+        int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd >= 0) {
+            conn_new(server, fd);
+            continue;
         }
-        conn_new(server, fd);
+        if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
+            /* Descriptors or memory are used up: the client stays in the backlog and
+             * the listener readable, so look away for a while. */
+            loop_fd_watch(watch, 0);
+            loop_timer_arm(&server->accept_again,
+                           loop_now_ns(server->loop) + ACCEPT_AGAIN_NS);
+        }
+        return;
+    }
+}
+
+static void accept_later(LoopTimer *timer)
+{
+    NbdServer *server = container_of(timer, NbdServer, accept_again);
+    loop_fd_watch(&server->listener, POLLIN);
+}
+
+/* Those that wait for the memory of all get another chance, in order. */
+static void feed_starved(LoopWork *work)
+{
+    NbdServer *server = container_of(work, NbdServer, feed_work);
+    ListLink waiting;
+
+    list_init(&waiting);
+    list_splice(&waiting, &server->starved);
+    while (!list_empty(&waiting)) {
+        NbdConn *conn = list_first(&waiting, NbdConn, in_starved);
+        list_remove(&conn->in_starved);
+        nbd_transmission_resume(conn);
     }
 }
 
 /* Cut off those connections that use @export; NULL: all. */
 static void kill_connections(NbdServer *server, const NbdExport *export)
 {
-    list_foreach_safe(it, next, &server->connections) {
+    list_foreach_safe(it, next, &server->connections)
+    {
         NbdConn *conn = container_of(it, NbdConn, in_server);
-        if (export && conn->export != export) {
-            continue;
-        }
-        if (conn->in_handshake) {
-            conn->closing = true;
-            shutdown(conn->fd, SHUT_RDWR);
-        } else {
+        if (!export || conn->export == export) {
             nbd_conn_kill(conn);
         }
     }
@@ -115,7 +210,7 @@ static void kill_connections(NbdServer *server, const NbdExport *export)
 NbdServer *coroutine_fn nbd_server_co_start(Graph *graph, const SocketAddress *addr,
                                             uint32_t max_connections, GError **errp)
 {
-    int fd = nbd_listen(addr, errp);
+    int fd = nbd_co_listen(graph_loop(graph), addr, errp);
     if (fd < 0) {
         return NULL;
     }
@@ -123,10 +218,13 @@ NbdServer *coroutine_fn nbd_server_co_start(Graph *graph, const SocketAddress *a
     server->graph = graph;
     server->loop = graph_loop(graph);
     server->max_connections = max_connections;
-    server->buffers = nbd_buffers_new();
+    server->buffers = nbd_buffers_new(server->loop);
     server->listening = true;
     list_init(&server->connections);
     list_init(&server->exports);
+    list_init(&server->starved);
+    loop_work_init(&server->feed_work, feed_starved);
+    loop_timer_init(&server->accept_again, server->loop, accept_later);
     co_queue_init(&server->changed, server->loop);
     if (addr->type == SOCKET_ADDRESS_TYPE_UNIX) {
         server->unix_path = g_strdup(addr->u.q_unix.path);
@@ -136,19 +234,28 @@ NbdServer *coroutine_fn nbd_server_co_start(Graph *graph, const SocketAddress *a
     return server;
 }
 
-void coroutine_fn nbd_server_co_stop(NbdServer *server)
+void nbd_server_cut(NbdServer *server)
 {
-    server->listening = false;
-    loop_fd_watch(&server->listener, 0);
-    close(server->listener.fd);
-    if (server->unix_path) {
-        unlink(server->unix_path);
+    if (server->listening) {
+        server->listening = false;
+        loop_timer_cancel(&server->accept_again);
+        loop_fd_watch(&server->listener, 0);
+        close(server->listener.fd);
+        if (server->unix_path) {
+            unlink(server->unix_path);
+        }
     }
     kill_connections(server, NULL);
+}
+
+void coroutine_fn nbd_server_co_stop(NbdServer *server)
+{
+    nbd_server_cut(server);
     while (server->nb_connections) {
         co_queue_wait(&server->changed);
     }
     g_assert(list_empty(&server->exports));
+    loop_work_cancel(&server->feed_work);
     nbd_buffers_free(server->buffers);
     g_free(server->unix_path);
     g_free(server);
@@ -156,15 +263,18 @@ void coroutine_fn nbd_server_co_stop(NbdServer *server)
 
 /* ---- exports ---- */
 
+/* A new length needs no word to the clients (the protocol has none): ranges are checked
+ * against the port's length at every request. */
 static const PortUser nbd_port_user = {.kind = "block export"};
 
 NbdExport *coroutine_fn nbd_export_co_new(NbdServer *server, BlockNode *node,
                                           const char *name, const char *description,
-                                          bool writable, bool allocation_depth,
+                                          bool writable, bool writethrough,
                                           GError **errp)
 {
     unsigned perm = PERM_CONSISTENT_READ | (writable ? PERM_WRITE : 0);
-    BlockPort *port = port_co_new(node, perm, PERM_ALL, name, &nbd_port_user, NULL, errp);
+    BlockPort *port =
+        port_co_new(node, perm, PERM_ALL, name, &nbd_port_user, NULL, errp);
     if (!port) {
         return NULL;
     }
@@ -173,14 +283,14 @@ NbdExport *coroutine_fn nbd_export_co_new(NbdServer *server, BlockNode *node,
     export->description = g_strdup(description);
     export->port = port;
     export->writable = writable;
-    export->allocation_depth = allocation_depth;
+    export->writethrough = writethrough;
     list_append(&server->exports, &export->in_server);
     return export;
 }
 
 void coroutine_fn nbd_export_co_free(NbdServer *server, NbdExport *export)
 {
-    list_remove(&export->in_server); /* no new clients */
+    list_remove(&export->in_server); /* S2 */
     kill_connections(server, export);
     while (export->users) {
         co_queue_wait(&server->changed);

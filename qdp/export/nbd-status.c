@@ -2,94 +2,133 @@
 /*
  * BLOCK_STATUS: many extents, from metadata alone, in one chunk.
  *
- * Each request runs in a coroutine, for metadata may have to be loaded.
+ * Coroutines answer, for metadata may have to be loaded; a few per connection, the
+ * other requests wait their turn.  A coroutine that finds everything in memory gives
+ * the loop to others now and then.
  */
 #include <errno.h>
 
 #include "qdp/export/nbd.h"
 
-typedef struct WireExtent {
-    be32 len, flags;
-} WireExtent;
+#define CONTEXT_ID    1
+#define FIRST_EXTENTS 500 /* of the first, small buffer */
+#define PER_SLICE     256 /* extents looked up before others may run */
 
-/* spec: base:allocation; HOLE says "not allocated", ZERO "reads as zeros". */
+/*
+ * spec: base:allocation. HOLE: nothing is stored there; ZERO: it reads as zeros.
+ * compat: zeros for which a cluster is reserved are HOLE too, as stock says it: a
+ * client takes HOLE or ZERO for "already zero", through a backing chain as well.
+ */
 static uint32_t allocation_flags(const BlockExtent *extent)
 {
-    uint32_t flags = 0;
-    if (!(extent->flags & EXTENT_ALLOCATED) ||
-        ((extent->flags & EXTENT_ZERO) && !(extent->flags & (EXTENT_DATA | EXTENT_OFFSET)))) {
-        flags |= NBD_STATE_HOLE;
-    }
-    if (extent->flags & EXTENT_ZERO) {
-        flags |= NBD_STATE_ZERO;
-    }
-    return flags;
+    return (extent->flags & EXTENT_DATA ? 0 : NBD_STATE_HOLE) |
+           (extent->flags & EXTENT_ZERO ? NBD_STATE_ZERO : 0);
 }
 
-static uint32_t depth_value(const BlockExtent *extent)
+typedef struct Answer {
+    NbdSlot *slot;
+    uint32_t count, max, room; /* extents: there, allowed, fitting into the buffer */
+    uint32_t last_len, last_flags;
+} Answer;
+
+static NbdWireExtent *extents_of(const Answer *a)
 {
-    return extent->flags & EXTENT_ALLOCATED ? (uint32_t)MIN(extent->depth + 1, 2) : 0;
+    return (NbdWireExtent *)((be32 *)a->slot->buf + 1);
 }
 
-/* Fill @out with at most @max extents of one context; neighbours alike become one. */
-static int coroutine_fn collect(NbdSlot *slot, bool depth, WireExtent *out, uint32_t max,
-                                uint32_t *ret_count)
+static bool make_room(Answer *a)
 {
-    BlockPort *port = slot->conn->export->port;
-    uint64_t offset = slot->req.offset, left = slot->len;
-    uint32_t n = 0, last_len = 0, last_flags = 0;
+    uint32_t room = a->room ? MIN(a->room * 8, a->max) : MIN(FIRST_EXTENTS, a->max);
+    uint32_t keep = (uint32_t)(sizeof(be32) + a->count * sizeof(NbdWireExtent));
 
-    while (left) {
+    if (!nbd_slot_grow(a->slot, (uint32_t)(sizeof(be32) + room * sizeof(NbdWireExtent)),
+                       a->room ? keep : 0)) {
+        return false;
+    }
+    a->room = room;
+    return true;
+}
+
+/* Neighbours alike become one. 1: it was added; 0: the answer is full; -ENOMEM. */
+static int add_extent(Answer *a, uint32_t len, uint32_t flags)
+{
+    if (a->count && flags == a->last_flags) {
+        a->last_len += len;
+    } else if (a->count == a->max) {
+        return 0;
+    } else if (a->count == a->room && !make_room(a)) {
+        return -ENOMEM;
+    } else {
+        a->count++;
+        a->last_len = len;
+        a->last_flags = flags;
+    }
+    extents_of(a)[a->count - 1] =
+        (NbdWireExtent){be32_make(a->last_len), be32_make(a->last_flags)};
+    return 1;
+}
+
+static int coroutine_fn collect(Answer *a)
+{
+    NbdConn *conn = a->slot->conn;
+    uint64_t offset = a->slot->req.offset, left = a->slot->len;
+
+    for (unsigned n = 1; left; n++) {
         BlockExtent extent;
-        int ret = port_co_status(port, offset, left, &extent);
-        if (ret < 0) {
+        int ret = port_co_status(conn->port, offset, left, &extent);
+        if (ret >= 0) {
+            ret = add_extent(a, (uint32_t)extent.len, allocation_flags(&extent));
+        }
+        if (ret <= 0) {
             return ret;
         }
-        uint32_t flags = depth ? depth_value(&extent) : allocation_flags(&extent);
-        if (n && flags == last_flags) {
-            last_len += (uint32_t)extent.len;
-        } else if (n == max) {
-            break;
-        } else {
-            n++;
-            last_len = (uint32_t)extent.len;
-            last_flags = flags;
-        }
-        out[n - 1] = (WireExtent){be32_make(last_len), be32_make(last_flags)};
         offset += extent.len;
         left -= extent.len;
+        if (n % PER_SLICE == 0) {
+            coroutine_wake_later(conn->server->loop, coroutine_self());
+            coroutine_yield();
+            if (conn->state == NBD_CONN_DEAD) {
+                return -ESHUTDOWN; /* nobody will read it */
+            }
+        }
     }
-    *ret_count = n;
     return 0;
+}
+
+static void coroutine_fn answer(NbdSlot *slot)
+{
+    Answer a = {.slot = slot,
+                .max = slot->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : NBD_MAX_EXTENTS};
+    int ret = collect(&a);
+
+    if (ret == 0) {
+        *(be32 *)slot->buf = be32_make(CONTEXT_ID);
+        slot->reply_len = (uint32_t)(sizeof(be32) + a.count * sizeof(NbdWireExtent));
+    }
+    nbd_slot_reply(slot, ret);
 }
 
 static void coroutine_fn status_entry(void *opaque)
 {
-    NbdSlot *slot = opaque;
-    NbdConn *conn = slot->conn;
-    uint64_t length = port_length(conn->export->port);
-    uint32_t max = slot->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : NBD_MAX_EXTENTS;
-    uint32_t count = 0;
+    NbdConn *conn = opaque;
+    NbdSlot *slot;
 
-    /* The payload: the context's id, then its extents. */
-    be32 *payload = g_try_malloc(sizeof(be32) + max * sizeof(WireExtent));
-    if (!payload) {
-        slot->error = -ENOMEM;
-    } else if (slot->len == 0 || slot->req.offset > length ||
-               slot->len > length - slot->req.offset) {
-        slot->error = -EINVAL;
-    } else {
-        bool depth = !conn->meta_allocation;
-        payload[0] = be32_make(depth ? 2 : 1);
-        slot->error = collect(slot, depth, (WireExtent *)(payload + 1), max, &count);
+    /* The connection is there while it has a slot in use; and it is freed later in the
+     * turn (nbd_conn_check), not under our feet. */
+    while ((slot = nbd_slots_take(&conn->status_waiting))) {
+        answer(slot);
     }
-    slot->payload = payload;
-    slot->payload_len = slot->error ? 0 : (uint32_t)(sizeof(be32) + count * sizeof(WireExtent));
-    nbd_slot_reply(slot);
+    conn->nb_status--;
+    nbd_conn_check(conn);
 }
 
 void nbd_status_start(NbdSlot *slot)
 {
-    slot->req.was_zero = false;
-    coroutine_enter(coroutine_new(status_entry, slot, CO_STACK_DATA));
+    NbdConn *conn = slot->conn;
+
+    nbd_slots_append(&conn->status_waiting, slot);
+    if (conn->nb_status < NBD_STATUS_AT_ONCE) {
+        conn->nb_status++;
+        coroutine_enter(coroutine_new(status_entry, conn, CO_STACK_DATA));
+    }
 }

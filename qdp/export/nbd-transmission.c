@@ -1,254 +1,131 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * HOT. The transmission phase: one receive takes many requests, one send returns many
- * replies; nothing is allocated, logged or formatted per request.
+ * HOT. The transmission phase: one receive takes many requests. Slots are made in
+ * chunks when a client first needs them; after that nothing is allocated, logged or
+ * formatted.
  *
- *   recv -> window -> slots -> port_submit ... done -> out list -> (end of turn) -> send
+ *   recv -> window -> slot -> port_submit() .. request_done() -> nbd-reply.c
  *
- * N1 one receive and one send at most are in flight per connection;
- * N2 a slot is in exactly one of: the free list, filling, in flight, the out list, sending;
- * N3 the connection is freed when it is closing, no slot is in use and no socket operation
- *    is active.
+ * N1 one receive and one send at most are active per connection;
+ * N2 a slot is in exactly one of: the free list, filling, in flight (with the port or a
+ *    status coroutine), status_waiting, out, sending;
+ * N3 a connection is freed when no slot is in use and no socket operation is active;
+ * N4 the window is parsed up to the first request for which there is no room (slots,
+ *    bytes); then nothing is received until a reply has left;
+ * N5 ranges and flags are checked here: what a client gets wrong is no I/O error of the
+ *    disk and never reaches the port.
+ *
+ * A large write's payload is received straight into its buffer: only what came along
+ * with its header is copied.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "qdp/export/nbd.h"
 
-#define SEND_IOV   512
-#define SEND_BYTES (8u << 20)
-
-static void receive(NbdConn *conn);
-
 /* ---- slots ---- */
+
+static bool add_slots(NbdConn *conn)
+{
+    NbdSlot *chunk = NULL;
+    if (conn->nb_chunks < G_N_ELEMENTS(conn->chunks)) {
+        chunk = g_try_new0(NbdSlot, NBD_SLOT_CHUNK);
+    }
+    if (!chunk) {
+        return false;
+    }
+    conn->chunks[conn->nb_chunks++] = chunk;
+    for (unsigned i = 0; i < NBD_SLOT_CHUNK; i++) {
+        chunk[i].conn = conn;
+        chunk[i].next = conn->free_slots;
+        conn->free_slots = &chunk[i];
+    }
+    return true;
+}
+
+/* Is there room for a request with a buffer of @len? One request always has room: what
+ * is in use must come back before the next. */
+static bool has_room(NbdConn *conn, uint32_t len)
+{
+    NbdServer *server = conn->server;
+
+    if (!conn->free_slots && !add_slots(conn)) {
+        return false;
+    }
+    if (conn->nb_slots == 0 || len == 0) {
+        return true;
+    }
+    if (nbd_buffers_in_use(server->buffers) + len > NBD_SERVER_BYTES) {
+        if (!list_linked(&conn->in_starved)) {
+            list_append(&server->starved, &conn->in_starved);
+        }
+        return false;
+    }
+    return conn->nb_bytes + len <= NBD_CONN_BYTES;
+}
 
 static NbdSlot *slot_get(NbdConn *conn)
 {
     NbdSlot *slot = conn->free_slots;
-    if (slot) {
-        conn->free_slots = slot->next;
-    } else {
-        slot = g_try_new0(NbdSlot, 1);
-        if (!slot) {
-            return NULL;
-        }
-        slot->conn = conn;
-    }
+
+    conn->free_slots = slot->next;
     conn->nb_slots++;
-    slot->buf = slot->payload = NULL;
-    slot->payload_len = 0;
+    slot->buf = NULL;
     slot->buf_len = 0;
-    slot->error = 0;
+    slot->reply_len = 0;
+    slot->flush_after = false;
+    slot->req.was_zero = false;
     return slot;
 }
 
-static bool slot_get_buffer(NbdSlot *slot, uint32_t len)
+static bool get_buffer(NbdSlot *slot, uint32_t len)
 {
-    NbdConn *conn = slot->conn;
-    slot->buf = nbd_buffer_get(conn->server->buffers, len);
+    slot->buf = nbd_buffer_get(slot->conn->server->buffers, len);
     if (!slot->buf) {
         return false;
     }
     slot->buf_len = len;
-    conn->nb_bytes += len;
+    slot->conn->nb_bytes += len;
     return true;
 }
 
-static void slot_put(NbdSlot *slot)
+static void put_buffer(NbdConn *conn, void *buf, uint32_t len)
+{
+    NbdServer *server = conn->server;
+
+    nbd_buffer_put(server->buffers, buf, len);
+    conn->nb_bytes -= len;
+    if (G_UNLIKELY(!list_empty(&server->starved))) {
+        loop_work_schedule(server->loop, &server->feed_work);
+    }
+}
+
+void nbd_slot_put(NbdSlot *slot)
 {
     NbdConn *conn = slot->conn;
-    if (slot->payload && slot->payload != slot->buf) {
-        g_free(slot->payload);
-    }
+
     if (slot->buf) {
-        nbd_buffer_put(conn->server->buffers, slot->buf, slot->buf_len);
-        conn->nb_bytes -= slot->buf_len;
+        put_buffer(conn, slot->buf, slot->buf_len);
     }
     slot->next = conn->free_slots;
     conn->free_slots = slot;
     conn->nb_slots--;
 }
 
-/* N3 */
-static void check_gone(NbdConn *conn)
+bool nbd_slot_grow(NbdSlot *slot, uint32_t len, uint32_t keep)
 {
-    if (conn->closing && !conn->in_handshake && conn->nb_slots == 0 && !conn->recv.active &&
-        !conn->send.active) {
-        while (conn->free_slots) {
-            NbdSlot *slot = conn->free_slots;
-            conn->free_slots = slot->next;
-            g_free(slot);
-        }
-        nbd_conn_gone(conn);
+    void *old = slot->buf;
+    uint32_t old_len = slot->buf_len;
+
+    if (!get_buffer(slot, len)) {
+        slot->buf = old;
+        return false;
     }
-}
-
-/* ---- replies ---- */
-
-/* spec: the error values of the protocol; what has no name there is EIO. */
-static uint32_t wire_error(int ret)
-{
-    switch (-ret) {
-    case 0:
-        return 0;
-    case EPERM:
-    case EROFS:
-        return 1;
-    case ENOMEM:
-        return 12;
-    case EINVAL:
-        return 22;
-    case ENOSPC:
-    case EFBIG:
-    case EDQUOT:
-        return 28;
-    case EOVERFLOW:
-        return 75;
-    case ENOTSUP:
-        return 95;
-    case ESHUTDOWN:
-        return 108;
-    default:
-        return 5;
+    if (old) {
+        memcpy(slot->buf, old, keep);
+        put_buffer(slot->conn, old, old_len);
     }
-}
-
-static void make_simple(NbdSlot *slot)
-{
-    slot->head.simple = (NbdWireSimple){be32_make(NBD_SIMPLE_MAGIC),
-                                        be32_make(wire_error(slot->error)),
-                                        be64_make(slot->cookie)};
-    slot->head_len = sizeof(NbdWireSimple);
-}
-
-static void make_chunk(NbdSlot *slot, uint16_t type, uint32_t head_extra, uint32_t body)
-{
-    slot->head.chunk.head = (NbdWireChunk){
-        be32_make(NBD_STRUCTURED_MAGIC), be16_make(NBD_REPLY_FLAG_DONE), be16_make(type),
-        be64_make(slot->cookie), be32_make(head_extra + body)};
-    slot->head_len = sizeof(NbdWireChunk) + head_extra;
-}
-
-static void make_error_chunk(NbdSlot *slot)
-{
-    /* error code, and a message of length 0 */
-    be32 error = be32_make(wire_error(slot->error));
-    memcpy(slot->head.bytes + sizeof(NbdWireChunk), &error, sizeof(error));
-    memset(slot->head.bytes + sizeof(NbdWireChunk) + 4, 0, 2);
-    make_chunk(slot, NBD_REPLY_ERROR, 6, 0);
-}
-
-/* Replies to reads and status requests are structured once that is negotiated; the others
- * may stay simple. */
-static void make_reply(NbdSlot *slot)
-{
-    NbdConn *conn = slot->conn;
-    bool wants_chunk = slot->type == NBD_CMD_READ || slot->type == NBD_CMD_BLOCK_STATUS;
-
-    if (slot->error) {
-        slot->payload_len = 0;
-    }
-    if (!conn->structured || !wants_chunk) {
-        make_simple(slot);
-    } else if (slot->error) {
-        make_error_chunk(slot);
-    } else if (slot->type == NBD_CMD_BLOCK_STATUS) {
-        make_chunk(slot, NBD_REPLY_BLOCK_STATUS, 0, slot->payload_len);
-    } else if (slot->len == 0) {
-        make_chunk(slot, NBD_REPLY_NONE, 0, 0);
-    } else if (slot->req.was_zero && !(slot->flags & NBD_CMD_FLAG_DF)) {
-        slot->payload_len = 0;
-        slot->head.chunk.offset = be64_make(slot->req.offset);
-        slot->head.chunk.hole_len = be32_make(slot->len);
-        make_chunk(slot, NBD_REPLY_OFFSET_HOLE, 12, 0);
-    } else {
-        slot->head.chunk.offset = be64_make(slot->req.offset);
-        make_chunk(slot, NBD_REPLY_OFFSET_DATA, 8, slot->payload_len);
-    }
-}
-
-void nbd_slot_reply(NbdSlot *slot)
-{
-    NbdConn *conn = slot->conn;
-    if (conn->dead) {
-        slot_put(slot);
-        check_gone(conn);
-        return;
-    }
-    make_reply(slot);
-    slot->next = NULL;
-    *conn->out_tail = slot;
-    conn->out_tail = &slot->next;
-    loop_flush_schedule(conn->server->loop, &conn->flush_hook);
-}
-
-static void drop_list(NbdSlot *slot)
-{
-    while (slot) {
-        NbdSlot *next = slot->next;
-        slot_put(slot);
-        slot = next;
-    }
-}
-
-/* The flush hook of the turn: everything that is ready leaves in one send. */
-static void send_replies(LoopWork *work)
-{
-    NbdConn *conn = container_of(work, NbdConn, flush_hook);
-    uint64_t bytes = 0;
-    int n = 0;
-
-    if (conn->send.active || !conn->out_head) {
-        return; /* the end of the running send comes here again */
-    }
-    NbdSlot **tail = &conn->sending;
-    while (conn->out_head && n + 2 <= SEND_IOV && bytes < SEND_BYTES) {
-        NbdSlot *slot = conn->out_head;
-        conn->out_head = slot->next;
-        conn->send_iov[n++] = (struct iovec){&slot->head, slot->head_len};
-        if (slot->payload_len) {
-            conn->send_iov[n++] = (struct iovec){slot->payload, slot->payload_len};
-        }
-        bytes += slot->head_len + slot->payload_len;
-        *tail = slot;
-        tail = &slot->next;
-    }
-    *tail = NULL;
-    if (!conn->out_head) {
-        conn->out_tail = &conn->out_head;
-    }
-    sock_sendv(&conn->send, conn->send_iov, n);
-}
-
-static bool may_receive(const NbdConn *conn)
-{
-    return conn->nb_slots < NBD_CONN_SLOTS && conn->nb_bytes < NBD_CONN_BYTES;
-}
-
-static void sent(SockOp *op, ssize_t result)
-{
-    NbdConn *conn = container_of(op, NbdConn, send);
-    NbdSlot *done = conn->sending;
-
-    conn->sending = NULL;
-    drop_list(done);
-    if (result < 0) {
-        conn->dead = true;
-        drop_list(conn->out_head);
-        conn->out_head = NULL;
-        conn->out_tail = &conn->out_head;
-        nbd_conn_close(conn);
-        return;
-    }
-    if (conn->out_head) {
-        loop_flush_schedule(conn->server->loop, &conn->flush_hook);
-    }
-    if (conn->paused && !conn->closing && may_receive(conn)) {
-        conn->paused = false;
-        receive(conn); /* may free conn */
-        return;
-    }
-    check_gone(conn);
+    return true;
 }
 
 /* ---- requests ---- */
@@ -256,36 +133,39 @@ static void sent(SockOp *op, ssize_t result)
 static void request_done(BlockRequest *req, int ret)
 {
     NbdSlot *slot = container_of(req, NbdSlot, req);
-    slot->error = ret;
-    nbd_slot_reply(slot);
+
+    if (G_UNLIKELY(slot->flush_after) && ret == 0) {
+        slot->flush_after = false; /* TRIM with FUA: durable before the answer */
+        req->op = BLOCK_FLUSH;
+        req->offset = req->len = 0;
+        port_submit(slot->conn->port, req);
+        return;
+    }
+    nbd_slot_reply(slot, ret);
 }
 
 static void submit(NbdSlot *slot, BlockOp op, unsigned flags)
 {
     BlockRequest *req = &slot->req;
+
     req->done = request_done;
     req->op = op;
     req->flags = (uint8_t)flags;
     req->len = slot->len;
-    if (op == BLOCK_READ || op == BLOCK_WRITE) {
-        slot->iov = (struct iovec){slot->buf, slot->len};
-        req->iov = &slot->iov;
-        req->niov = 1;
-    } else {
-        req->iov = NULL;
-        req->niov = 0;
-    }
-    port_submit(slot->conn->export->port, req);
+    slot->iov = (struct iovec){slot->buf, slot->len};
+    req->iov = slot->buf ? &slot->iov : NULL;
+    req->niov = slot->buf ? 1 : 0;
+    port_submit(slot->conn->port, req);
 }
 
-static void fail(NbdSlot *slot, int error)
+static bool in_range(const NbdSlot *slot)
 {
-    slot->error = error;
-    slot->req.was_zero = false;
-    nbd_slot_reply(slot);
+    uint64_t length = port_length(slot->conn->port);
+    return slot->req.offset <= length && slot->len <= length - slot->req.offset;
 }
 
-/* Which flags a command may carry. */
+/* Which flags a command may carry. spec: FUA is legal, if pointless, with all of them.
+ */
 static uint16_t allowed_flags(const NbdConn *conn, uint16_t type)
 {
     switch (type) {
@@ -300,49 +180,48 @@ static uint16_t allowed_flags(const NbdConn *conn, uint16_t type)
     }
 }
 
-static void start_read(NbdSlot *slot)
+/* N5. 0 or what is wrong with the request. */
+static int check_request(const NbdSlot *slot)
 {
-    if (slot->len > NBD_MAX_PAYLOAD) {
-        fail(slot, -EINVAL);
-        return;
+    const NbdConn *conn = slot->conn;
+    bool writes = slot->type == NBD_CMD_WRITE || slot->type == NBD_CMD_TRIM ||
+                  slot->type == NBD_CMD_WRITE_ZEROES;
+
+    if (slot->type > NBD_CMD_BLOCK_STATUS ||
+        (slot->flags & ~allowed_flags(conn, slot->type))) {
+        return -EINVAL;
     }
-    if (slot->len && !slot_get_buffer(slot, slot->len)) {
-        fail(slot, -ENOMEM);
-        return;
-    }
-    slot->payload = slot->buf;
-    slot->payload_len = slot->len;
-    submit(slot, BLOCK_READ, 0);
-}
-
-static void start_write_zeroes(NbdSlot *slot)
-{
-    unsigned flags = slot->flags & NBD_CMD_FLAG_FUA ? BLOCK_FUA : 0;
-    flags |= slot->flags & NBD_CMD_FLAG_NO_HOLE ? 0 : BLOCK_MAY_UNMAP;
-    flags |= slot->flags & NBD_CMD_FLAG_FAST_ZERO ? BLOCK_NO_FALLBACK : 0;
-    submit(slot, BLOCK_WRITE_ZEROES, flags);
-}
-
-/* The request is complete, its payload included. */
-static void start(NbdSlot *slot)
-{
-    NbdConn *conn = slot->conn;
-    unsigned fua = slot->flags & NBD_CMD_FLAG_FUA ? BLOCK_FUA : 0;
-
-    if (slot->flags & ~allowed_flags(conn, slot->type)) {
-        fail(slot, -EINVAL);
-        return;
+    if (writes && !conn->export->writable) {
+        return -EPERM;
     }
     switch (slot->type) {
+    case NBD_CMD_FLUSH:
+        return 0; /* offset and length are reserved: older clients send anything */
     case NBD_CMD_READ:
-        start_read(slot);
+        return slot->len <= NBD_MAX_PAYLOAD && in_range(slot) ? 0 : -EINVAL;
+    case NBD_CMD_WRITE:
+    case NBD_CMD_WRITE_ZEROES:
+        return in_range(slot) ? 0 : -ENOSPC;
+    case NBD_CMD_BLOCK_STATUS:
+        return conn->allocation && slot->len && in_range(slot) ? 0 : -EINVAL;
+    default:
+        return in_range(slot) ? 0 : -EINVAL;
+    }
+}
+
+/* A request that is right and whole, payload included. */
+static void start(NbdSlot *slot)
+{
+    bool fua = (slot->flags & NBD_CMD_FLAG_FUA) || slot->conn->export->writethrough;
+    unsigned flags = fua ? BLOCK_FUA : 0;
+
+    switch (slot->type) {
+    case NBD_CMD_READ:
+        slot->reply_len = slot->len;
+        submit(slot, BLOCK_READ, 0);
         break;
     case NBD_CMD_WRITE:
-        if (conn->export->writable) {
-            submit(slot, BLOCK_WRITE, fua);
-        } else {
-            fail(slot, -EPERM);
-        }
+        submit(slot, BLOCK_WRITE, flags);
         break;
     case NBD_CMD_FLUSH:
         slot->len = 0;
@@ -350,178 +229,200 @@ static void start(NbdSlot *slot)
         submit(slot, BLOCK_FLUSH, 0);
         break;
     case NBD_CMD_TRIM:
+        slot->flush_after = fua;
         submit(slot, BLOCK_DISCARD, 0);
         break;
-    case NBD_CMD_CACHE: /* a hint; the range is checked all the same */
-        fail(slot, slot->req.offset > port_length(conn->export->port) ||
-                           slot->len > port_length(conn->export->port) - slot->req.offset
-                       ? -EINVAL
-                       : 0);
-        break;
     case NBD_CMD_WRITE_ZEROES:
-        start_write_zeroes(slot);
+        flags |= slot->flags & NBD_CMD_FLAG_NO_HOLE ? 0 : BLOCK_MAY_UNMAP;
+        flags |= slot->flags & NBD_CMD_FLAG_FAST_ZERO ? BLOCK_NO_FALLBACK : 0;
+        submit(slot, BLOCK_WRITE_ZEROES, flags);
         break;
     case NBD_CMD_BLOCK_STATUS:
-        if (conn->structured && (conn->meta_allocation || conn->meta_depth)) {
-            nbd_status_start(slot);
-        } else {
-            fail(slot, -EINVAL);
-        }
+        nbd_status_start(slot);
         break;
-    default:
-        fail(slot, -EINVAL);
+    default: /* CACHE is a hint, and there is no cache of data to warm */
+        nbd_slot_reply(slot, 0);
         break;
     }
 }
 
-/* A write begins: take what is here of its payload. Bytes taken, or -1: drop the client. */
-static int64_t begin_write(NbdSlot *slot, const uint8_t *data, uint32_t avail)
+/* A write's header was taken: its payload follows in the window, or is yet to come. */
+static void begin_write(NbdConn *conn, NbdSlot *slot, int error)
 {
-    NbdConn *conn = slot->conn;
-    if (slot->len > NBD_MAX_PAYLOAD) {
-        slot_put(slot);
-        return -1; /* it cannot be skipped in reasonable time */
+    uint32_t here = MIN(slot->len, conn->end - conn->start);
+
+    if (!error && slot->len && !get_buffer(slot, slot->len)) {
+        error = -ENOMEM;
     }
-    if (slot->len && !slot_get_buffer(slot, slot->len)) {
-        slot_put(slot);
-        return -1;
+    if (error || slot->len == 0) {
+        conn->start += here;
+        conn->skip = slot->len - here;
+        nbd_slot_reply(slot, error);
+        return;
     }
-    uint32_t take = MIN(slot->len, avail);
-    if (take) {
-        memcpy(slot->buf, data, take);
-    }
-    if (take == slot->len) {
+    memcpy(slot->buf, conn->window + conn->start, here);
+    conn->start += here;
+    if (here == slot->len) {
         start(slot);
     } else {
         conn->filling = slot;
-        conn->filled = take;
+        conn->filled = here;
     }
-    return take;
 }
 
-/* Parse one request at @data: bytes used, 0 when it is not complete, -1 to disconnect. */
-static int64_t parse_one(NbdConn *conn, const uint8_t *data, uint32_t avail)
+static void begin_other(NbdSlot *slot, int error)
 {
-    const NbdWireRequest *wire = (const NbdWireRequest *)data;
-    if (avail < sizeof(*wire)) {
-        return 0;
+    bool empty = slot->len == 0 && slot->type != NBD_CMD_FLUSH;
+
+    if (!error && slot->type == NBD_CMD_READ && slot->len &&
+        !get_buffer(slot, slot->len)) {
+        error = -ENOMEM;
     }
-    if (be32_get(wire->magic) != NBD_REQUEST_MAGIC ||
-        be16_get(wire->type) == NBD_CMD_DISC) {
-        return -1;
+    if (error || empty) {
+        nbd_slot_reply(slot, error);
+    } else {
+        start(slot);
     }
-    NbdSlot *slot = slot_get(conn);
-    if (!slot) {
-        return -1;
-    }
-    slot->cookie = be64_get(wire->cookie);
-    slot->type = be16_get(wire->type);
-    slot->flags = be16_get(wire->flags);
-    slot->len = be32_get(wire->len);
-    slot->req.offset = be64_get(wire->offset);
-    if (slot->type == NBD_CMD_WRITE) {
-        int64_t used = begin_write(slot, data + sizeof(*wire), avail - sizeof(*wire));
-        return used < 0 ? -1 : used + (int64_t)sizeof(*wire);
-    }
-    start(slot);
-    return sizeof(*wire);
 }
 
-/* Work off the window. False: disconnect. */
-static bool parse_window(NbdConn *conn)
+/* ---- the window ---- */
+
+typedef enum ParseEnd {
+    PARSE_MORE,  /* all is used but for the beginning of something */
+    PARSE_PAUSE, /* N4 */
+    PARSE_STOP,  /* DISC, or nonsense */
+} ParseEnd;
+
+static ParseEnd parse_window(NbdConn *conn)
 {
-    uint32_t pos = 0;
-    while (!conn->filling && may_receive(conn)) {
-        int64_t used = parse_one(conn, conn->window + pos, conn->window_len - pos);
-        if (used < 0) {
-            return false;
+    while (conn->end - conn->start >= sizeof(NbdWireRequest) && !conn->filling) {
+        const NbdWireRequest *wire =
+            (const NbdWireRequest *)(conn->window + conn->start);
+        uint16_t type = be16_get(wire->type);
+        uint32_t len = be32_get(wire->len);
+        bool has_buffer = type == NBD_CMD_READ || type == NBD_CMD_WRITE;
+
+        if (be32_get(wire->magic) != NBD_REQUEST_MAGIC || type == NBD_CMD_DISC ||
+            (type == NBD_CMD_WRITE && len > NBD_MAX_PAYLOAD)) {
+            return PARSE_STOP; /* such a payload cannot be skipped in reasonable time */
         }
-        if (used == 0) {
-            break;
+        if (!has_room(conn, has_buffer ? MIN(len, NBD_MAX_PAYLOAD) : 0)) {
+            return PARSE_PAUSE;
         }
-        pos += (uint32_t)used;
+        NbdSlot *slot = slot_get(conn);
+        slot->cookie = be64_get(wire->cookie);
+        slot->type = type;
+        slot->flags = be16_get(wire->flags);
+        slot->len = len;
+        slot->req.offset = be64_get(wire->offset);
+        conn->start += sizeof(*wire);
+        int error = check_request(slot);
+        if (type == NBD_CMD_WRITE) {
+            begin_write(conn, slot, error);
+        } else {
+            begin_other(slot, error);
+        }
     }
-    conn->window_len -= pos;
-    memmove(conn->window, conn->window + pos, conn->window_len);
-    return true;
+    return PARSE_MORE;
+}
+
+/* Ask for more: the rest of a payload straight into its buffer, what follows it into
+ * the window. */
+static void receive(NbdConn *conn)
+{
+    int n = 0;
+
+    if (conn->start == conn->end) {
+        conn->start = conn->end = 0; /* the pages touched last are used first */
+    } else if (conn->start) {
+        memmove(conn->window, conn->window + conn->start, conn->end - conn->start);
+        conn->end -= conn->start;
+        conn->start = 0;
+    }
+    if (conn->filling) {
+        NbdSlot *slot = conn->filling;
+        conn->recv_iov[n++] = (struct iovec){(uint8_t *)slot->buf + conn->filled,
+                                             slot->len - conn->filled};
+    }
+    conn->recv_iov[n++] =
+        (struct iovec){conn->window + conn->end, NBD_WINDOW - conn->end};
+    sock_recvv(&conn->recv, conn->recv_iov, n);
+}
+
+static void parse_and_receive(NbdConn *conn)
+{
+    switch (parse_window(conn)) {
+    case PARSE_MORE:
+        receive(conn);
+        break;
+    case PARSE_PAUSE:
+        conn->paused = true;
+        break;
+    default:
+        nbd_conn_end(conn);
+        break;
+    }
+}
+
+void nbd_transmission_resume(NbdConn *conn)
+{
+    if (G_UNLIKELY(conn->paused) && conn->state == NBD_CONN_OPEN) {
+        conn->paused = false;
+        parse_and_receive(conn);
+    }
+}
+
+/* Account for @n received bytes: a payload's first, then unwanted ones, then headers.
+ */
+static void take_received(NbdConn *conn, size_t n)
+{
+    NbdSlot *slot = conn->filling;
+
+    if (slot) {
+        size_t got = MIN(n, slot->len - conn->filled);
+        conn->filled += (uint32_t)got;
+        n -= got;
+        if (conn->filled == slot->len) {
+            conn->filling = NULL;
+            start(slot);
+        }
+    }
+    conn->end += (uint32_t)n;
+    if (conn->skip) {
+        uint32_t dropped = MIN(conn->skip, conn->end - conn->start);
+        conn->start += dropped;
+        conn->skip -= dropped;
+    }
 }
 
 static void received(SockOp *op, ssize_t result)
 {
     NbdConn *conn = container_of(op, NbdConn, recv);
-    if (result <= 0 || conn->closing) {
-        nbd_conn_close(conn);
-        return;
-    }
-    size_t n = (size_t)result;
-    if (conn->filling) {
-        size_t want = conn->filling->len - conn->filled;
-        size_t got = MIN(n, want);
-        conn->filled += (uint32_t)got;
-        n -= got;
-        if (conn->filled == conn->filling->len) {
-            NbdSlot *slot = conn->filling;
-            conn->filling = NULL;
-            start(slot);
-        }
-    }
-    conn->window_len += (uint32_t)n;
-    receive(conn);
-}
 
-/* Use what is there, then ask for more: the rest of a payload straight into its buffer,
- * what follows it into the window. */
-static void receive(NbdConn *conn)
-{
-    if (!parse_window(conn)) {
-        nbd_conn_close(conn);
-        return;
-    }
-    if (!conn->filling && !may_receive(conn)) {
-        conn->paused = true; /* sent() resumes */
-        return;
-    }
-    int n = 0;
-    if (conn->filling) {
-        conn->recv_iov[n++] =
-            (struct iovec){(uint8_t *)conn->filling->buf + conn->filled,
-                           conn->filling->len - conn->filled};
-    }
-    conn->recv_iov[n++] = (struct iovec){conn->window + conn->window_len,
-                                         NBD_RECV_WINDOW - conn->window_len};
-    sock_recvv(&conn->recv, conn->recv_iov, n);
-}
-
-void nbd_conn_close(NbdConn *conn)
-{
-    if (!conn->closing) {
-        conn->closing = true;
-        shutdown(conn->fd, SHUT_RD);
+    if (conn->state != NBD_CONN_OPEN) {
         if (conn->filling) {
-            NbdSlot *slot = conn->filling;
+            nbd_slot_put(conn->filling);
             conn->filling = NULL;
-            slot_put(slot);
         }
-        sock_cancel(&conn->recv);
+        nbd_conn_check(conn);
+    } else if (result > 0) {
+        take_received(conn, (size_t)result);
+        parse_and_receive(conn);
+    } else {
+        nbd_conn_end(conn);
     }
-    check_gone(conn);
-}
-
-void nbd_conn_kill(NbdConn *conn)
-{
-    conn->dead = true;
-    shutdown(conn->fd, SHUT_RDWR); /* a send that the client does not read ends too */
-    nbd_conn_close(conn);
 }
 
 void nbd_transmission_start(NbdConn *conn)
 {
-    conn->window = g_malloc(NBD_RECV_WINDOW);
-    conn->send_iov = g_new(struct iovec, SEND_IOV);
-    conn->out_tail = &conn->out_head;
-    loop_work_init(&conn->flush_hook, send_replies);
+    conn->state = NBD_CONN_OPEN;
+    conn->area = nbd_send_area_new();
+    loop_work_init(&conn->flush_hook, nbd_send_replies);
     sock_op_init(&conn->recv, conn->server->loop, conn->fd, received);
-    sock_op_init(&conn->send, conn->server->loop, conn->fd, sent);
-    conn->in_handshake = false;
-    receive(conn);
+    sock_op_init(&conn->send, conn->server->loop, conn->fd, nbd_replies_sent);
+    if (!add_slots(conn)) { /* the first ones: has_room() counts on them */
+        nbd_conn_kill(conn);
+        return;
+    }
+    parse_and_receive(conn);
 }

@@ -2,9 +2,18 @@
 /*
  * The NBD server's inside: server, exports, connections, request slots.
  *
- * Owners: the registry owns the server and the exports; the server owns the connections;
- * a connection owns its slots. A connection goes away when its socket is closed, none of
- * its requests is in flight and no send is running; an export when no connection uses it.
+ * Owners: the registry owns the server and the exports; the server owns the connections
+ * and the buffers; a connection owns its slots.
+ *
+ * A connection's life:
+ *
+ *   HANDSHAKE --GO, EXPORT_NAME--> OPEN --DISC, EOF, nonsense--> ENDING --quiet-->
+ * freed |                           |                              |
+ *       +----- failure, kill -------+---- lost, kill --> DEAD <----+   DEAD --quiet-->
+ * freed
+ *
+ * ENDING reads no more, but finishes and answers what it has; DEAD answers nothing.
+ * Quiet: no handshake, no socket operation active, no slot in use (N3).
  */
 #ifndef QDP_EXPORT_NBD_H
 #define QDP_EXPORT_NBD_H
@@ -14,134 +23,213 @@
 #include "qapi/qapi-types.h"
 #include "qdp/export/nbd-protocol.h"
 
-#define NBD_RECV_WINDOW   (128u << 10)
-#define NBD_SMALL_PAYLOAD (64u << 10)
-#define NBD_CONN_BYTES    (64u << 20) /* of buffers in flight per connection */
-#define NBD_CONN_SLOTS    1024u       /* requests in flight per connection */
-#define NBD_HANDSHAKE_NS  (INT64_C(10) * 1000000000)
-#define NBD_MAX_EXTENTS   8192u
+#define NBD_WINDOW       (256u << 10) /* receive buffer; its pages come when touched */
+#define NBD_CONN_SLOTS   256u         /* requests in flight per connection */
+#define NBD_SLOT_CHUNK   16u          /* slots are made so many at a time */
+#define NBD_CONN_BYTES   (64u << 20)  /* of buffers in use per connection */
+#define NBD_SERVER_BYTES (256u << 20) /* all connections; beyond it one request each   \
+                                       */
+#define NBD_HANDSHAKE_NS   (INT64_C(10) * 1000000000)
+#define NBD_MAX_EXTENTS    65536u /* in one answer to BLOCK_STATUS */
+#define NBD_STATUS_AT_ONCE 4u     /* BLOCK_STATUS coroutines per connection */
+#define NBD_OPTION_DATA    16384u /* longer options are "too big" and skipped */
+
+typedef struct NbdConn NbdConn;
+typedef struct NbdSlot NbdSlot;
+typedef struct NbdBuffers NbdBuffers;
 
 typedef struct NbdExport {
-    ListLink in_server; /* NbdServer.exports; the registry's order */
+    ListLink in_server; /* NbdServer.exports; linked: new clients may choose it */
     char *name;
-    char *description;
+    char *description; /* NULL if none */
     BlockPort *port;
     bool writable;
-    bool allocation_depth;
-    unsigned users; /* connections */
+    bool writethrough; /* every write is durable when answered */
+    unsigned users;    /* connections */
 } NbdExport;
 
 typedef struct NbdServer {
     Graph *graph;
     Loop *loop;
     LoopFd listener;
-    char *unix_path; /* removed at stop; NULL for TCP */
-    uint32_t max_connections;
+    LoopTimer accept_again;   /* armed while descriptors are used up */
+    char *unix_path;          /* removed at stop; NULL for TCP */
+    uint32_t max_connections; /* 0: no limit */
     uint32_t nb_connections;
     bool listening;
     ListLink connections; /* NbdConn.in_server */
     ListLink exports;     /* NbdExport.in_server */
-    CoQueue changed;      /* a connection went away */
-    struct NbdBuffers *buffers;
+    ListLink starved;     /* NbdConn.in_starved: wait for NBD_SERVER_BYTES */
+    LoopWork feed_work;
+    CoQueue changed; /* a connection went away */
+    NbdBuffers *buffers;
 } NbdServer;
 
-typedef struct NbdConn NbdConn;
-
 /* One request of one client. */
-typedef struct NbdSlot {
+struct NbdSlot {
     BlockRequest req;
     struct iovec iov;
     NbdConn *conn;
-    struct NbdSlot *next; /* free list, or the list of replies to send */
-    void *buf;
-    uint32_t buf_len;
+    NbdSlot *next; /* in the one list it is in (N2) */
     uint64_t cookie;
-    uint32_t len;
+    void *buf;          /* from the server's buffers, or NULL */
+    uint32_t buf_len;   /* as asked for */
+    uint32_t len;       /* the request's */
+    uint32_t reply_len; /* bytes of buf that go into the reply */
+    int error;          /* 0 or -errno */
     uint16_t type, flags;
-    uint32_t payload_len; /* of the reply, in payload */
-    void *payload;        /* buf, or extents (freed with g_free when != buf) */
-    int error;            /* 0 or -errno */
-    union {
-        NbdWireSimple simple;
-        struct {
-            NbdWireChunk head;
-            be64 offset;
-            be32 hole_len;
-        } chunk;
-        uint8_t bytes[40];
-    } head;
-    uint32_t head_len;
-} NbdSlot;
-
-struct NbdConn {
-    NbdServer *server;
-    ListLink in_server;
-    int fd;
-    NbdExport *export;
-    bool structured;
-    bool no_zeroes;
-    bool meta_allocation, meta_depth;
-    bool closing; /* nothing more is read */
-    bool dead;    /* nothing more is sent */
-    bool in_handshake;
-    LoopTimer handshake_timer;
-    /* receiving */
-    SockOp recv;
-    struct iovec recv_iov[2];
-    uint8_t *window;
-    uint32_t window_len; /* bytes in it */
-    NbdSlot *filling;    /* a write whose payload is on its way */
-    uint32_t filled;
-    bool paused; /* too much in flight */
-    /* in flight */
-    unsigned nb_slots;
-    uint64_t nb_bytes;
-    NbdSlot *free_slots;
-    /* sending */
-    SockOp send;
-    LoopWork flush_hook;
-    struct iovec *send_iov;
-    NbdSlot *out_head, **out_tail; /* complete, to be sent */
-    NbdSlot *sending;              /* the ones in the running send */
+    bool flush_after; /* TRIM with FUA */
 };
 
-/* nbd-handshake.c: greet, negotiate; true when the transmission phase begins. */
+typedef enum NbdConnState {
+    NBD_CONN_HANDSHAKE,
+    NBD_CONN_OPEN,
+    NBD_CONN_ENDING,
+    NBD_CONN_DEAD,
+} NbdConnState;
+
+/* A singly linked FIFO of slots. */
+typedef struct NbdSlotList {
+    NbdSlot *head, **tail;
+} NbdSlotList;
+
+struct NbdConn {
+    /* constant in the transmission phase */
+    NbdServer *server;
+    NbdExport *export; /* counted in its users */
+    BlockPort *port;
+    int fd;
+    bool structured, allocation; /* negotiated: structured replies, base:allocation */
+    /* hot */
+    uint8_t state;
+    bool paused;       /* too much in flight: a release continues the parsing */
+    unsigned nb_slots; /* in use */
+    uint64_t nb_bytes; /* of their buffers */
+    NbdSlot *free_slots;
+    uint8_t *window;
+    uint32_t start, end; /* what is in the window */
+    uint32_t skip;       /* payload bytes still to come that nobody wants */
+    uint32_t filled;
+    NbdSlot *filling; /* a write whose payload is on its way */
+    NbdSlotList out;  /* finished, to be sent */
+    NbdSlotList sending;
+    LoopWork flush_hook;
+    SockOp recv, send;
+    struct iovec recv_iov[2];
+    struct NbdSendArea *area; /* headers and vector of the running send */
+    /* cold */
+    NbdSlotList status_waiting;
+    unsigned nb_status; /* coroutines */
+    NbdSlot *chunks[NBD_CONN_SLOTS / NBD_SLOT_CHUNK];
+    unsigned nb_chunks;
+    bool no_zeroes, fixed;
+    char *context_export; /* the export that SET_META_CONTEXT named */
+    GString *option_out;  /* replies of the handshake not yet sent */
+    LoopTimer handshake_timer;
+    LoopWork free_work;
+    ListLink in_server, in_starved;
+};
+
+static inline void nbd_slots_init(NbdSlotList *list)
+{
+    list->head = NULL;
+    list->tail = &list->head;
+}
+
+static inline void nbd_slots_append(NbdSlotList *list, NbdSlot *slot)
+{
+    slot->next = NULL;
+    *list->tail = slot;
+    list->tail = &slot->next;
+}
+
+static inline NbdSlot *nbd_slots_take(NbdSlotList *list)
+{
+    NbdSlot *slot = list->head;
+    if (slot && !(list->head = slot->next)) {
+        list->tail = &list->head;
+    }
+    return slot;
+}
+
+/* ---- nbd-handshake.c ---- */
+
+/* Greet and negotiate. True: the transmission phase begins, what the client already
+ * sent of it is in the window. False: the connection ends. */
 bool coroutine_fn nbd_co_handshake(NbdConn *conn);
-uint16_t nbd_transmission_flags(const NbdConn *conn, const NbdExport *export);
+/* Queue an option reply; it leaves before the handshake reads on. */
+void nbd_option_reply(NbdConn *conn, uint32_t option, uint32_t type, const void *data,
+                      size_t len);
+void nbd_option_error(NbdConn *conn, uint32_t option, uint32_t type, const char *fmt,
+                      ...) G_GNUC_PRINTF(4, 5);
+
+/* ---- nbd-options.c: never yields, so what it looked up stays true ---- */
+
+typedef enum NbdNext {
+    NBD_NEXT_OPTION,
+    NBD_NEXT_TRANSMISSION,
+    NBD_NEXT_END,
+} NbdNext;
+NbdNext nbd_option_handle(NbdConn *conn, uint32_t option, const uint8_t *data,
+                          uint32_t len);
 NbdExport *nbd_export_find(NbdServer *server, const char *name);
 
-/* nbd-transmission.c */
-void nbd_transmission_start(NbdConn *conn);
-/* End the connection: no more requests; it frees itself when all is quiet. */
-void nbd_conn_close(NbdConn *conn);
-/* The same, and replies are not sent any more (server stop, export removal). */
-void nbd_conn_kill(NbdConn *conn);
-/* A reply is ready: it leaves with the others at the end of the turn. */
-void nbd_slot_reply(NbdSlot *slot);
+/* ---- nbd-transmission.c ---- */
 
-/* nbd-status.c: answer BLOCK_STATUS in a coroutine; ends in nbd_slot_reply(). */
+void nbd_transmission_start(NbdConn *conn);
+/* Parse on after a pause. Nothing when the connection is not paused. */
+void nbd_transmission_resume(NbdConn *conn);
+/* Give the slot and its buffer back. */
+void nbd_slot_put(NbdSlot *slot);
+/* Replace the slot's buffer by a larger one, keeping @keep bytes; false: no memory. */
+bool nbd_slot_grow(NbdSlot *slot, uint32_t len, uint32_t keep);
+
+/* ---- nbd-reply.c ---- */
+
+/* The request is finished with @error (0 or -errno): its reply leaves with the others
+ * at the end of the turn. The slot is the connection's again. */
+void nbd_slot_reply(NbdSlot *slot, int error);
+/* The flush hook: all that is finished leaves in one send. */
+void nbd_send_replies(LoopWork *work);
+void nbd_replies_sent(SockOp *op, ssize_t result);
+struct NbdSendArea *nbd_send_area_new(void);
+void nbd_send_area_free(struct NbdSendArea *area);
+
+/* ---- nbd-status.c ---- */
+
+/* Answer BLOCK_STATUS, in a coroutine; ends in nbd_slot_reply(). */
 void nbd_status_start(NbdSlot *slot);
 
-/* nbd-server.c: the connection is quiet; free it. */
-void nbd_conn_gone(NbdConn *conn);
+/* ---- nbd-server.c ---- */
 
-/* nbd-buffers.c: aligned buffers in power-of-two classes; NULL when there is no memory. */
-struct NbdBuffers *nbd_buffers_new(void);
-void nbd_buffers_free(struct NbdBuffers *buffers);
-void *nbd_buffer_get(struct NbdBuffers *buffers, uint32_t len);
-void nbd_buffer_put(struct NbdBuffers *buffers, void *buf, uint32_t len);
-void nbd_buffers_trim(struct NbdBuffers *buffers);
+/* Read no more; finish what is in flight, answer it, then go. */
+void nbd_conn_end(NbdConn *conn);
+/* Go as soon as what is in flight has finished; answer nothing. */
+void nbd_conn_kill(NbdConn *conn);
+/* Something of the connection has ended: free it (later in this turn) if it is quiet.
+ */
+void nbd_conn_check(NbdConn *conn);
 
-/* nbd-server.c, for the registry */
 NbdServer *coroutine_fn nbd_server_co_start(Graph *graph, const SocketAddress *addr,
                                             uint32_t max_connections, GError **errp);
-/* Close everything and wait; exports must be removed before. */
+/* Close everything and wait. The exports must be gone. */
 void coroutine_fn nbd_server_co_stop(NbdServer *server);
+/* Accept no more and cut all clients off; does not wait. */
+void nbd_server_cut(NbdServer *server);
 NbdExport *coroutine_fn nbd_export_co_new(NbdServer *server, BlockNode *node,
                                           const char *name, const char *description,
-                                          bool writable, bool allocation_depth,
+                                          bool writable, bool writethrough,
                                           GError **errp);
 /* Disconnect its clients, wait for them, free it. */
 void coroutine_fn nbd_export_co_free(NbdServer *server, NbdExport *export);
+
+/* ---- nbd-buffers.c: aligned buffers in power-of-two classes ---- */
+
+NbdBuffers *nbd_buffers_new(Loop *loop);
+void nbd_buffers_free(NbdBuffers *buffers); /* all must be back */
+/* @len 1 .. 32 MiB; NULL when there is no memory. */
+void *nbd_buffer_get(NbdBuffers *buffers, uint32_t len);
+void nbd_buffer_put(NbdBuffers *buffers, void *buf, uint32_t len);
+uint64_t nbd_buffers_in_use(const NbdBuffers *buffers); /* bytes handed out */
 
 #endif
