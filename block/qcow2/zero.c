@@ -55,9 +55,8 @@ static bool zero_entry(const Qcow2 *q, uint64_t old, bool unmap, uint64_t *ret)
     bool under = q->node->backing_child != NULL;
     if (q->version >= 3) {
         bool keep = !unmap && !(old & QCOW2_COMPRESSED) && (old & QCOW2_COPIED);
-        if (old == 0 && !under) {
-            *ret = 0;
-        } else if (keep) {
+        /* Also where nothing lies below: a later rebase must not show through. */
+        if (keep) {
             *ret = old | QCOW2_ZERO;
         } else {
             *ret = QCOW2_ZERO;
@@ -92,7 +91,8 @@ static int coroutine_fn co_zero_clusters(Qcow2 *q, uint64_t first, uint64_t coun
     L2Slice *slice;
 
     *ret_done = 0;
-    if (!(q->l1[first >> q->l2_bits] & QCOW2_L1_OFFSET_MASK) && !q->node->backing_child) {
+    if (q->version < 3 && !(q->l1[first >> q->l2_bits] & QCOW2_L1_OFFSET_MASK) &&
+        !q->node->backing_child) {
         *ret_done = min_u64(count, table - (first & (table - 1)));
         return 0;
     }

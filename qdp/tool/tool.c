@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The common part of the command line tools. */
+#include "qdp/tool/tool.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "block/base/math.h"
+
+static void coroutine_fn run_main(void *opaque)
+{
+    Tool *tool = opaque;
+    tool->status = tool->main(tool);
+}
+
+int tool_run(const char *name, int argc, char **argv, int (*main)(Tool *tool))
+{
+    g_autoptr(GError) error = NULL;
+    Tool tool = {.name = name, .argc = argc, .argv = argv, .main = main, .status = 1};
+
+    tool.loop = loop_new(LOOP_AUTO, &error);
+    if (!tool.loop) {
+        tool_error(&tool, "%s", error->message);
+        return 1;
+    }
+    tool.graph = graph_new(tool.loop);
+    loop_run_coroutine(tool.loop, run_main, &tool);
+    graph_free(tool.graph);
+    loop_free(tool.loop);
+    fflush(stdout);
+    return tool.status;
+}
+
+void tool_error(const Tool *tool, const char *fmt, ...)
+{
+    va_list ap;
+    fflush(stdout);
+    fprintf(stderr, "%s: ", tool->name);
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+}
+
+void tool_error_free(const Tool *tool, GError *error)
+{
+    tool_error(tool, "%s", error->message);
+    g_error_free(error);
+}
+
+static int suffix_shift(char c)
+{
+    static const char letters[] = "bkmgtpe";
+    const char *at = c ? strchr(letters, g_ascii_tolower(c)) : NULL;
+    return at ? (int)(at - letters) * 10 : -1;
+}
+
+int64_t tool_parse_size(const char *text)
+{
+    char *end;
+    int shift = 0;
+
+    if (!g_ascii_isdigit(text[0])) {
+        return -EINVAL;
+    }
+    errno = 0;
+    bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+    guint64 whole = g_ascii_strtoull(text, &end, hex ? 16 : 10);
+    if (errno == ERANGE) {
+        return -ERANGE;
+    }
+    double fraction = 0;
+    if (*end == '.' && !hex) {
+        const char *point = end;
+        fraction = g_ascii_strtod(point, &end);
+    }
+    if (*end) {
+        shift = suffix_shift(*end);
+        if (shift < 0 || end[1]) {
+            return -EINVAL;
+        }
+    }
+    if (shift && whole > (UINT64_C(1) << 63) >> shift) {
+        return -ERANGE;
+    }
+    double extra = fraction * (double)(UINT64_C(1) << shift);
+    uint64_t bytes = (whole << shift) + (uint64_t)(extra + 0.5);
+    return bytes > INT64_MAX ? -ERANGE : (int64_t)bytes;
+}
+
+char *tool_size_text(uint64_t bytes)
+{
+    static const char *const units[] = {"", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"};
+    /* spec by observation: the unit in which the number has at most three digits, 1000 to
+     * 1023 going to the next one */
+    unsigned i = 0;
+    double value = (double)bytes;
+    while (value >= 1000 && i + 1 < G_N_ELEMENTS(units)) {
+        value /= 1024;
+        i++;
+    }
+    return g_strdup_printf("%0.3g %sB", value, units[i]);
+}
+
+bool tool_parse_cache(const char *mode, ImageOpenOptions *options, bool *ret_writethrough)
+{
+    *ret_writethrough = false;
+    if (strcmp(mode, "none") == 0 || strcmp(mode, "off") == 0) {
+        options->direct = true;
+    } else if (strcmp(mode, "directsync") == 0) {
+        options->direct = true;
+        *ret_writethrough = true;
+    } else if (strcmp(mode, "writethrough") == 0) {
+        *ret_writethrough = true;
+    } else if (strcmp(mode, "unsafe") == 0) {
+        options->no_flush = true;
+    } else if (strcmp(mode, "writeback") != 0) {
+        return false;
+    }
+    return true;
+}

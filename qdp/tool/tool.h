@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the command line tools share: a loop with a graph, sizes in words, cache modes. */
+#ifndef QDP_TOOL_TOOL_H
+#define QDP_TOOL_TOOL_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include "block/graph.h"
+#include "block/node.h"
+#include "block/port.h"
+
+typedef struct Tool {
+    const char *name; /* for messages */
+    Loop *loop;
+    Graph *graph;
+    int argc;
+    char **argv;
+    int status; /* of the process */
+    int (*main)(struct Tool *tool);
+} Tool;
+
+/* Run @main in a coroutine on a loop with an empty graph; the process's exit status. */
+int tool_run(const char *name, int argc, char **argv, int (*main)(Tool *tool));
+
+/* "NAME: TEXT" to stderr. */
+void tool_error(const Tool *tool, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+/* The same with @error, which is freed. */
+void tool_error_free(const Tool *tool, GError *error);
+
+/* Bytes of "64k", "1.5G", "4096"; -EINVAL (not a number) or -ERANGE. */
+int64_t tool_parse_size(const char *text);
+/* "64 MiB": three significant digits, as qemu-img prints. Caller frees. */
+char *tool_size_text(uint64_t bytes);
+
+/* none, writeback, writethrough, directsync, unsafe. False for anything else. */
+bool tool_parse_cache(const char *mode, ImageOpenOptions *options, bool *ret_writethrough);
+
+#endif
