@@ -50,10 +50,12 @@ static void completed(LaioContext *laio, struct io_event *event)
     laio->loop->stats.completions++;
     if (res == -EAGAIN) {
         list_append(&laio->queue, &op->link);
+    } else if (res == -EOPNOTSUPP && (op->flags & DISK_FUA)) {
+        threads_start(laio->loop, op); /* has the fall-back */
     } else if (disk_op_progress(op, res)) {
         op->done(op, op->result);
     } else {
-        threads_start(laio->loop, op); /* the rest of a short transfer */
+        list_append(&laio->queue, &op->link); /* short: the rest */
     }
 }
 
@@ -149,13 +151,20 @@ static struct iocb *prepare(LaioContext *laio, DiskOp *op)
 {
     struct iocb *iocb = laio->free[--laio->nb_free];
     int fd = disk_op_fd(op);
-    if (op->type == DISK_READ) {
-        io_prep_preadv(iocb, fd, op->iov, op->niov, (long long)op->offset);
+    DiskPiece p;
+
+    disk_op_piece(op, &p);
+    if (op->type == DISK_READ && p.niov == 1) {
+        io_prep_pread(iocb, fd, p.iov->iov_base, p.iov->iov_len, p.offset);
+    } else if (op->type == DISK_READ) {
+        io_prep_preadv(iocb, fd, p.iov, p.niov, p.offset);
+    } else if (p.niov == 1) {
+        io_prep_pwrite(iocb, fd, p.iov->iov_base, p.iov->iov_len, p.offset);
     } else {
-        io_prep_pwritev(iocb, fd, op->iov, op->niov, (long long)op->offset);
-        if (op->flags & DISK_FUA) {
-            iocb->aio_rw_flags = RWF_DSYNC;
-        }
+        io_prep_pwritev(iocb, fd, p.iov, p.niov, p.offset);
+    }
+    if (op->type == DISK_WRITE && (op->flags & DISK_FUA)) {
+        iocb->aio_rw_flags = RWF_DSYNC;
     }
     iocb->data = op;
     io_set_eventfd(iocb, laio->event.fd);

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <string.h>
@@ -13,8 +14,6 @@
 
 #include "block/aio/disk-private.h"
 #include "block/base/iov.h"
-
-#define REST_IOV 64 /* pieces of a continued vector per system call */
 
 int disk_op_fd(const DiskOp *op)
 {
@@ -26,13 +25,10 @@ static int range_to_errno(int ret)
     return ret < 0 ? -errno : 0;
 }
 
+/* On a block device too: the kernel punches only if zeros are read afterwards, which
+ * BLKDISCARD does not promise. */
 static int punch(const DiskOp *op)
 {
-    if (op->file->info.block_device) {
-        /* BLKDISCARD promises nothing about what is read afterwards. */
-        return fallocate(op->file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                         op->offset, op->len);
-    }
     return fallocate(op->file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, op->offset,
                      op->len);
 }
@@ -58,44 +54,64 @@ static int discard(const DiskOp *op)
     return punch(op);
 }
 
-static ssize_t attempt_rw(DiskOp *op, int rwf_flags)
+void disk_op_piece(const DiskOp *op, DiskPiece *piece)
 {
-    struct iovec rest[REST_IOV];
-    const struct iovec *iov = op->iov;
-    int niov = op->niov;
-    off_t offset = (off_t)(op->offset + op->done_bytes);
+    uint64_t skip = op->done_bytes;
+    int i = 0;
+
+    while (skip && skip >= op->iov[i].iov_len) {
+        skip -= op->iov[i++].iov_len;
+    }
+    piece->offset = (off_t)(op->offset + op->done_bytes);
+    if (skip) {
+        piece->one.iov_base = (char *)op->iov[i].iov_base + skip;
+        piece->one.iov_len = op->iov[i].iov_len - skip;
+        piece->iov = &piece->one;
+        piece->niov = 1;
+    } else {
+        piece->iov = op->iov + i;
+        piece->niov = MIN(op->niov - i, IOV_MAX);
+    }
+}
+
+static ssize_t attempt_read(DiskOp *op, const DiskPiece *p, int rwf_flags)
+{
+    int fd = op->file->fd;
+
+    if (rwf_flags) {
+        return preadv2(fd, p->iov, p->niov, p->offset, rwf_flags);
+    }
+    return p->niov == 1 ? pread(fd, p->iov->iov_base, p->iov->iov_len, p->offset)
+                        : preadv(fd, p->iov, p->niov, p->offset);
+}
+
+static ssize_t attempt_write(DiskOp *op, const DiskPiece *p)
+{
+    int fd = op->file->fd;
     ssize_t n;
 
-    if (op->done_bytes) {
-        size_t left = op->len - op->done_bytes;
-        while ((niov = iov_slice(op->iov, op->niov, op->done_bytes, left, rest,
-                                 REST_IOV)) < 0) {
-            left /= 2;
-        }
-        iov = rest;
+    if (!(op->flags & DISK_FUA)) {
+        return p->niov == 1 ? pwrite(fd, p->iov->iov_base, p->iov->iov_len, p->offset)
+                            : pwritev(fd, p->iov, p->niov, p->offset);
     }
-    if (op->type == DISK_READ) {
-        if (rwf_flags) {
-            n = preadv2(op->file->fd, iov, niov, offset, rwf_flags);
-        } else if (niov == 1) {
-            n = pread(op->file->fd, iov->iov_base, iov->iov_len, offset);
-        } else {
-            n = preadv(op->file->fd, iov, niov, offset);
+    n = pwritev2(fd, p->iov, p->niov, p->offset, RWF_DSYNC);
+    if (n < 0 && (errno == ENOSYS || errno == EOPNOTSUPP)) {
+        n = pwritev(fd, p->iov, p->niov, p->offset);
+        if (n >= 0 && fdatasync(fd) < 0) {
+            n = -1;
         }
-    } else if (rwf_flags || (op->flags & DISK_FUA)) {
-        n = pwritev2(op->file->fd, iov, niov, offset,
-                     rwf_flags | (op->flags & DISK_FUA ? RWF_DSYNC : 0));
-        if (n < 0 && (errno == ENOSYS || errno == EOPNOTSUPP) && !rwf_flags) {
-            n = pwritev(op->file->fd, iov, niov, offset);
-            if (n >= 0 && fdatasync(op->file->fd) < 0) {
-                n = -1;
-            }
-        }
-    } else if (niov == 1) {
-        n = pwrite(op->file->fd, iov->iov_base, iov->iov_len, offset);
-    } else {
-        n = pwritev(op->file->fd, iov, niov, offset);
     }
+    return n;
+}
+
+static ssize_t attempt_rw(DiskOp *op, int rwf_flags)
+{
+    DiskPiece piece;
+    ssize_t n;
+
+    disk_op_piece(op, &piece);
+    n = op->type == DISK_READ ? attempt_read(op, &piece, rwf_flags)
+                              : attempt_write(op, &piece);
     return n < 0 ? -errno : n;
 }
 
@@ -163,10 +179,4 @@ bool disk_op_progress(DiskOp *op, ssize_t res)
         return read_ended_short(op);
     }
     return false;
-}
-
-int disk_op_rest(DiskOp *op, const struct iovec **ret_iov)
-{
-    *ret_iov = op->iov;
-    return op->niov;
 }

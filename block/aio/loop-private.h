@@ -90,8 +90,18 @@ ssize_t disk_op_attempt(DiskOp *op, int rwf_flags);
 /* An engine moved @res bytes (or -errno): true when the operation has ended, with
  * op->result set; false when it is to be started again for the rest. */
 bool disk_op_progress(DiskOp *op, ssize_t res);
-/* The rest of the vector. Returns niov; *ret_iov may be op's own iov. */
-int disk_op_rest(DiskOp *op, const struct iovec **ret_iov);
+/*
+ * What one system call shall move next: the whole vector, or after a short transfer the
+ * rest of the element that was reached, then the elements behind it.  So a continuation
+ * needs no memory; with niov == 1 only base and length may be kept, not the pointer.
+ */
+typedef struct DiskPiece {
+    const struct iovec *iov;
+    int niov;
+    off_t offset;
+    struct iovec one;
+} DiskPiece;
+void disk_op_piece(const DiskOp *op, DiskPiece *piece);
 int disk_op_fd(const DiskOp *op);
 
 #endif

@@ -20,6 +20,7 @@
 
 #define SQ_ENTRIES 128
 #define CQ_ENTRIES 1024
+#define MAX_ONE    (1u << 30) /* an SQE's length has 32 bits */
 
 enum { TAG_SOCK = 1, TAG_DISK = 2, TAG_POLL = 3, TAG_MASK = 3 };
 
@@ -186,6 +187,35 @@ static void sock_completed(SockOp *op, int res)
 
 /* ---- disks ---- */
 
+static void prep_read(struct io_uring_sqe *sqe, const DiskOp *op)
+{
+    DiskPiece p;
+
+    disk_op_piece(op, &p);
+    if (p.niov == 1) {
+        io_uring_prep_read(sqe, disk_op_fd(op), p.iov->iov_base,
+                           MIN(p.iov->iov_len, MAX_ONE), p.offset);
+    } else {
+        io_uring_prep_readv(sqe, disk_op_fd(op), p.iov, p.niov, p.offset);
+    }
+}
+
+static void prep_write(struct io_uring_sqe *sqe, const DiskOp *op)
+{
+    DiskPiece p;
+
+    disk_op_piece(op, &p);
+    if (p.niov == 1) {
+        io_uring_prep_write(sqe, disk_op_fd(op), p.iov->iov_base,
+                            MIN(p.iov->iov_len, MAX_ONE), p.offset);
+    } else {
+        io_uring_prep_writev(sqe, disk_op_fd(op), p.iov, p.niov, p.offset);
+    }
+    if (op->flags & DISK_FUA) {
+        sqe->rw_flags |= RWF_DSYNC;
+    }
+}
+
 static void uring_disk_start(Loop *loop, DiskOp *op)
 {
     int fd = disk_op_fd(op);
@@ -198,21 +228,10 @@ static void uring_disk_start(Loop *loop, DiskOp *op)
     struct io_uring_sqe *sqe = get_sqe(loop);
     switch (op->type) {
     case DISK_READ:
-        if (op->niov == 1) {
-            io_uring_prep_read(sqe, fd, op->iov->iov_base, op->iov->iov_len, op->offset);
-        } else {
-            io_uring_prep_readv(sqe, fd, op->iov, op->niov, op->offset);
-        }
+        prep_read(sqe, op);
         break;
     case DISK_WRITE:
-        if (op->niov == 1) {
-            io_uring_prep_write(sqe, fd, op->iov->iov_base, op->iov->iov_len, op->offset);
-        } else {
-            io_uring_prep_writev(sqe, fd, op->iov, op->niov, op->offset);
-        }
-        if (op->flags & DISK_FUA) {
-            sqe->rw_flags |= RWF_DSYNC;
-        }
+        prep_write(sqe, op);
         break;
     case DISK_SYNC:
         io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
@@ -228,12 +247,13 @@ static void uring_disk_start(Loop *loop, DiskOp *op)
 static void disk_completed(Loop *loop, DiskOp *op, int res)
 {
     loop->stats.completions++;
-    if (res == -EAGAIN || (res == -EOPNOTSUPP && op->type == DISK_ZERO)) {
+    if (res == -EAGAIN || (res == -EOPNOTSUPP &&
+                           (op->type == DISK_ZERO || (op->flags & DISK_FUA)))) {
         threads_start(loop, op); /* has the fall-backs, and waits */
     } else if (disk_op_progress(op, res)) {
         op->done(op, op->result);
     } else {
-        threads_start(loop, op); /* short: the rest is rare enough for a thread */
+        uring_disk_start(loop, op); /* short: the rest */
     }
 }
 
