@@ -125,7 +125,11 @@ static NbdNext coroutine_fn one_option(NbdConn *conn)
         if (option == NBD_OPT_EXPORT_NAME || !skip(conn, len)) {
             return NBD_NEXT_END;
         }
-        nbd_option_error(conn, option, NBD_REP_ERR_TOO_BIG, "option is too long");
+        if (option > NBD_OPT_SET_META_CONTEXT) {
+            nbd_option_unsupported(conn, option);
+        } else {
+            nbd_option_error(conn, option, NBD_REP_ERR_TOO_BIG, "option is too long");
+        }
         return NBD_NEXT_OPTION;
     }
     if (!need(conn, len)) {

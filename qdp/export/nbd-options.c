@@ -130,10 +130,11 @@ static void send_text(NbdConn *conn, uint32_t option, uint16_t info, const char 
 static void send_infos(NbdConn *conn, uint32_t option, const NbdExport *export,
                        unsigned wanted)
 {
+    /* compat: a description is told unasked */
     if (wanted & 1u << NBD_INFO_NAME) {
         send_text(conn, option, NBD_INFO_NAME, export->name);
     }
-    if ((wanted & 1u << NBD_INFO_DESCRIPTION) && export->description) {
+    if (export->description) {
         send_text(conn, option, NBD_INFO_DESCRIPTION, export->description);
     }
     /* compat: a client that does not ask for the sizes is promised to be served at any
@@ -199,7 +200,7 @@ static void meta_context(NbdConn *conn, uint32_t option, Cursor *c)
     if (!listing) { /* spec: whatever comes of it, the earlier selection is void */
         conn->allocation = false;
     }
-    if (!conn->structured) {
+    if (!conn->structured && !listing) { /* compat: looking is allowed before */
         invalid(conn, option, "request option when structured reply is not negotiated");
         return;
     }
@@ -298,9 +299,13 @@ NbdNext nbd_option_handle(NbdConn *conn, uint32_t option, const uint8_t *data,
         meta_context(conn, option, &c);
         break;
     default:
-        nbd_option_error(conn, option, NBD_REP_ERR_UNSUP, "Unsupported option %u",
-                         option);
+        nbd_option_unsupported(conn, option);
         break;
     }
     return NBD_NEXT_OPTION;
+}
+
+void nbd_option_unsupported(NbdConn *conn, uint32_t option)
+{
+    nbd_option_error(conn, option, NBD_REP_ERR_UNSUP, "Unsupported option %u", option);
 }

@@ -23,12 +23,13 @@
 #include "qapi/qapi-types.h"
 #include "qdp/export/nbd-protocol.h"
 
-#define NBD_WINDOW       (256u << 10) /* receive buffer; its pages come when touched */
-#define NBD_CONN_SLOTS   256u         /* requests in flight per connection */
-#define NBD_SLOT_CHUNK   16u          /* slots are made so many at a time */
-#define NBD_CONN_BYTES   (64u << 20)  /* of buffers in use per connection */
-#define NBD_SERVER_BYTES (256u << 20) /* all connections; beyond it one request each   \
-                                       */
+#define NBD_WINDOW     (256u << 10) /* receive buffer; its pages come when touched */
+#define NBD_CONN_SLOTS 256u         /* requests in flight per connection */
+#define NBD_SLOT_CHUNK 16u          /* slots are made so many at a time */
+#define NBD_CONN_BYTES (64u << 20)  /* of buffers in use per connection */
+#define NBD_SERVER_BYTES                                                               \
+    (256u << 20) /* all connections; beyond it one request each                        \
+                  */
 #define NBD_HANDSHAKE_NS   (INT64_C(10) * 1000000000)
 #define NBD_MAX_EXTENTS    65536u /* in one answer to BLOCK_STATUS */
 #define NBD_STATUS_AT_ONCE 4u     /* BLOCK_STATUS coroutines per connection */
@@ -172,6 +173,7 @@ typedef enum NbdNext {
 } NbdNext;
 NbdNext nbd_option_handle(NbdConn *conn, uint32_t option, const uint8_t *data,
                           uint32_t len);
+void nbd_option_unsupported(NbdConn *conn, uint32_t option);
 NbdExport *nbd_export_find(NbdServer *server, const char *name);
 
 /* ---- nbd-transmission.c ---- */
