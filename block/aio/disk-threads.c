@@ -4,6 +4,8 @@
  * first used; a thread without work for IDLE_SECONDS ends.
  *
  * T1 the queue and the counts are under the mutex; everything else belongs to the loop.
+ * T2 what one round of the loop starts is handed over at once, by threads_flush(): one
+ *    lock, and as many wake-ups as there are tasks.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -30,10 +32,14 @@ struct ThreadPool {
     pthread_cond_t wake;
     pthread_cond_t ended;
     ListLink queue; /* ThreadTask.link */
+    int nb_queued;
     int nb_threads, nb_idle;
     bool stop;
     Loop *loop;
-    ThreadTask *free; /* the loop's own: linked by link.next */
+    /* the loop's own */
+    ThreadTask *free; /* linked by link.next */
+    ListLink fresh;   /* ThreadTask.link: not handed over yet */
+    int nb_fresh;
 };
 
 static void run_disk_op(DiskOp *op)
@@ -50,9 +56,8 @@ static void *thread_main(void *opaque)
     for (;;) {
         struct timespec until;
         int ret = 0;
-        clock_gettime(CLOCK_REALTIME, &until);
+        clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += IDLE_SECONDS;
-        pool->nb_idle++;
         while (list_empty(&pool->queue) && !pool->stop && ret != ETIMEDOUT) {
             ret = pthread_cond_timedwait(&pool->wake, &pool->lock, &until);
         }
@@ -62,6 +67,7 @@ static void *thread_main(void *opaque)
         }
         ThreadTask *task = list_first(&pool->queue, ThreadTask, link);
         list_remove(&task->link);
+        pool->nb_queued--;
         pthread_mutex_unlock(&pool->lock);
         if (task->op) {
             run_disk_op(task->op);
@@ -70,6 +76,7 @@ static void *thread_main(void *opaque)
         }
         loop_post(pool->loop, &task->done);
         pthread_mutex_lock(&pool->lock);
+        pool->nb_idle++;
     }
     pool->nb_threads--;
     pthread_cond_signal(&pool->ended);
@@ -77,8 +84,8 @@ static void *thread_main(void *opaque)
     return NULL;
 }
 
-/* Called with the lock held. */
-static void spawn(ThreadPool *pool)
+/* Called with the lock held. False when the system gives no thread; one there must be. */
+static bool spawn(ThreadPool *pool)
 {
     pthread_attr_t attr;
     pthread_t thread;
@@ -94,19 +101,26 @@ static void spawn(ThreadPool *pool)
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (ret == 0) {
         pool->nb_threads++;
+        pool->nb_idle++; /* at once, so that the next round does not start another */
     } else if (pool->nb_threads == 0) {
         g_error("Could not create a thread: %s", g_strerror(ret));
     }
+    return ret == 0;
 }
 
 static ThreadPool *pool_get(Loop *loop)
 {
     if (!loop->threads) {
         ThreadPool *pool = g_new0(ThreadPool, 1);
+        pthread_condattr_t attr;
+        pthread_condattr_init(&attr);
+        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
         pthread_mutex_init(&pool->lock, NULL);
-        pthread_cond_init(&pool->wake, NULL);
+        pthread_cond_init(&pool->wake, &attr);
+        pthread_condattr_destroy(&attr);
         pthread_cond_init(&pool->ended, NULL);
         list_init(&pool->queue);
+        list_init(&pool->fresh);
         pool->loop = loop;
         loop->threads = pool;
     }
@@ -133,13 +147,35 @@ static void task_put(ThreadPool *pool, ThreadTask *task)
 
 static void enqueue(ThreadPool *pool, ThreadTask *task)
 {
-    pthread_mutex_lock(&pool->lock);
-    list_append(&pool->queue, &task->link);
-    if (pool->nb_idle == 0 && pool->nb_threads < MAX_THREADS) {
-        spawn(pool);
+    list_append(&pool->fresh, &task->link);
+    pool->nb_fresh++;
+}
+
+void threads_flush(Loop *loop)
+{
+    ThreadPool *pool = loop->threads;
+    int wake;
+
+    if (!pool || !pool->nb_fresh) {
+        return;
     }
-    pthread_cond_signal(&pool->wake);
+    pthread_mutex_lock(&pool->lock);
+    list_splice(&pool->queue, &pool->fresh);
+    pool->nb_queued += pool->nb_fresh;
+    wake = MIN(pool->nb_fresh, pool->nb_idle);
+    /* A thread that was woken or started but does not run yet still counts as idle:
+     * compare with all that is queued, not with zero. */
+    for (int n = pool->nb_queued - pool->nb_idle; n > 0; n--) {
+        if (pool->nb_threads >= MAX_THREADS || !spawn(pool)) {
+            break;
+        }
+    }
+    pool->nb_fresh = 0;
     pthread_mutex_unlock(&pool->lock);
+    while (wake-- > 0) {
+        loop->stats.system_calls++;
+        pthread_cond_signal(&pool->wake);
+    }
 }
 
 static void disk_op_done(LoopWork *work)
@@ -148,6 +184,7 @@ static void disk_op_done(LoopWork *work)
     DiskOp *op = task->op;
     task_put(op->file->loop->threads, task);
     op->file->loop->stats.completions++;
+    op->file->loop->stats.system_calls++; /* the thread's */
     op->done(op, op->result);
 }
 
@@ -203,6 +240,7 @@ void threads_free(Loop *loop)
     if (!pool) {
         return;
     }
+    threads_flush(loop);
     pthread_mutex_lock(&pool->lock);
     pool->stop = true;
     pthread_cond_broadcast(&pool->wake);

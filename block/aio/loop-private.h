@@ -78,6 +78,7 @@ bool sock_op_advance(SockOp *op, size_t bytes);
 /* engines */
 void threads_start(Loop *loop, DiskOp *op);
 void threads_run(Loop *loop, LoopWork *done, void (*fn)(void *opaque), void *opaque);
+void threads_flush(Loop *loop); /* hand over what was started */
 void threads_free(Loop *loop);
 bool laio_open(Loop *loop, GError **errp);
 void laio_start(Loop *loop, DiskOp *op);

@@ -211,6 +211,7 @@ static void turn(Loop *loop)
     }
     run_hooks(loop);
     laio_flush(loop);
+    threads_flush(loop);
 
     int64_t timeout = -1;
     if (has_ready(loop) || loop->stop) {
