@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* qemu-img: which subcommand, and opening images. */
+#include "qdp/tool/qemu-img.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "qapi/keyval.h"
+
+static const struct {
+    const char *name;
+    ImgCommand *fn;
+    const char *args;
+} commands[] = {
+    {"check", img_check, "[-f fmt] [-r leaks|all] [-U] [-q] [--output=human|json] filename"},
+    {"compare", img_compare, "[-f fmt] [-F fmt] [-s] [-q] [-U] filename1 filename2"},
+    {"convert", img_convert,
+     "[-f fmt] [-O fmt] [-o options] [-B backing] [-F fmt] [-n] [-q] [-p] [-t cache] "
+     "[-T cache] [-m n] [-W] [-S size] filename output"},
+    {"create", img_create,
+     "[-f fmt] [-b backing] [-F fmt] [-u] [-o options] [-q] filename [size]"},
+    {"info", img_info, "[-f fmt] [--output=human|json] [--backing-chain] [-U] filename"},
+    {"map", img_map, "[-f fmt] [--output=human|json] [-U] filename"},
+    {"rebase", img_rebase, "-u [-f fmt] [-b backing] [-F fmt] [-q] filename"},
+    {"resize", img_resize, "[-f fmt] [--shrink] [-q] filename [+|-]size"},
+};
+
+static void usage(void)
+{
+    printf("usage: qemu-img command [command options]\n"
+           "QEMU disk image utility of qemu-dp\n\nCommands:\n");
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        printf("  %s %s\n", commands[i].name, commands[i].args);
+    }
+}
+
+bool coroutine_fn image_co_open(Tool *tool, Image *image, const char *filename,
+                                const ImageOpenOptions *options, bool image_opts)
+{
+    GError *error = NULL;
+    g_autofree char *name = g_strdup(filename);
+
+    *image = (Image){NULL, NULL};
+    if (image_opts) {
+        g_autoptr(JsonValue) opts = keyval_parse(filename, NULL, NULL, &error);
+        if (opts) {
+            g_autofree char *text = json_to_string(opts);
+            g_free(name);
+            name = g_strconcat("json:", text, NULL);
+        }
+    }
+    if (!error) {
+        image->node = node_co_open_image(tool->graph, name, options, &error);
+    }
+    if (image->node) {
+        unsigned perm = PERM_CONSISTENT_READ |
+                        (options->writable ? PERM_WRITE | PERM_RESIZE : 0);
+        image->port = port_co_new(image->node, perm, PERM_ALL, "", NULL, NULL, &error);
+    }
+    if (!image->port) {
+        tool_error(tool, "Could not open '%s': %s", filename, error->message);
+        g_error_free(error);
+        node_co_unref(image->node);
+        image->node = NULL;
+        return false;
+    }
+    return true;
+}
+
+void coroutine_fn image_co_close(Image *image)
+{
+    port_co_free(image->port);
+    node_co_unref(image->node);
+    *image = (Image){NULL, NULL};
+}
+
+static int coroutine_fn main_entry(Tool *tool)
+{
+    if (tool->argc < 2) {
+        tool_error(tool, "Not enough arguments\nTry 'qemu-img --help' for more information");
+        return 1;
+    }
+    const char *name = tool->argv[1];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        usage();
+        return 0;
+    }
+    if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) {
+        printf("qemu-img version 7.2.0 (qemu-dp %s)\n", QDP_VERSION);
+        return 0;
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        if (strcmp(commands[i].name, name) == 0) {
+            return commands[i].fn(tool, tool->argc - 1, tool->argv + 1);
+        }
+    }
+    tool_error(tool, "Command not found: %s\nTry 'qemu-img --help' for more information",
+               name);
+    return 1;
+}
+
+int main(int argc, char **argv)
+{
+    return tool_run("qemu-img", argc, argv, main_entry);
+}

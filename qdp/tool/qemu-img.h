@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* qemu-img's inside: one function per subcommand, and the options many of them share. */
+#ifndef QDP_TOOL_QEMU_IMG_H
+#define QDP_TOOL_QEMU_IMG_H
+
+#include "qdp/tool/tool.h"
+
+typedef int coroutine_fn ImgCommand(Tool *tool, int argc, char **argv);
+
+ImgCommand img_create, img_info, img_check, img_map, img_convert, img_compare, img_resize,
+    img_rebase;
+
+/* One image opened behind a port. */
+typedef struct Image {
+    BlockNode *node;
+    BlockPort *port;
+} Image;
+
+/* Open @filename (with @image_opts: a list of options); errors are printed in QEMU's words.
+ * False: nothing is open. */
+bool coroutine_fn image_co_open(Tool *tool, Image *image, const char *filename,
+                                const ImageOpenOptions *options, bool image_opts);
+void coroutine_fn image_co_close(Image *image);
+
+/* "-o a=b,c=d" merged into @options; false with the error printed. */
+bool img_merge_options(Tool *tool, JsonValue *options, const char *text);
+
+/* What create and convert share: make @filename of @format with string options. */
+bool coroutine_fn img_co_create_file(Tool *tool, const char *filename, const char *format,
+                                     JsonValue *options, uint64_t size, bool quiet);
+/* The same as GError. */
+bool coroutine_fn img_co_make(Tool *tool, const char *filename, const char *format,
+                              const JsonValue *options, uint64_t size, GError **errp);
+
+enum { OPT_OUTPUT = 256, OPT_OBJECT, OPT_IMAGE_OPTS, OPT_BACKING_CHAIN, OPT_TARGET_IMAGE_OPTS,
+       OPT_SHRINK, OPT_PREALLOCATION, OPT_START, OPT_MAX_LENGTH };
+
+#endif
