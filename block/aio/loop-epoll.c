@@ -2,15 +2,22 @@
 /*
  * The epoll backend: for kernels without io_uring (4.19 in dom0) or that forbid it.
  *
- * A receive waits for EPOLLIN and only then calls recvmsg; a send is tried at the end of
- * the turn and waits for EPOLLOUT only after EAGAIN.  Interest in a socket stays
- * registered between two receives: removing it is done lazily, when an event comes that
- * nobody waits for.
+ * A receive waits for EPOLLIN and only then calls recvmsg; a send comes here after EAGAIN
+ * and waits for EPOLLOUT.
+ *
+ * E1 interest in a socket stays registered between two receives; it is taken back lazily,
+ *    when an event comes that nobody waits for;
+ * E2 so a number whose file was closed may look registered: whoever begins with a number
+ *    says so (fd_fresh), and the next registration asks the kernel;
+ * E3 events carry the generation of their number: those of a closed file are ignored;
+ * E4 files that cannot be waited for (EPERM: regular files) count as always ready.
  */
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "block/aio/loop-private.h"
@@ -18,18 +25,25 @@
 
 #define EVENTS_PER_WAIT 64
 
+#ifndef SYS_epoll_pwait2
+#define SYS_epoll_pwait2 441 /* the same number on every architecture */
+#endif
+
 typedef struct FdState {
     LoopFd *watch;
     SockOp *recv, *send;
     uint32_t registered; /* EPOLL* as the kernel has them; 0 = not at all */
+    uint32_t generation;
+    bool verify; /* E2 */
+    bool always; /* E4 */
 } FdState;
 
 typedef struct EpollState {
     int epfd;
     FdState *fds; /* indexed by fd */
     int nb_fds;
-    ListLink sends;     /* SockOp.link: to be tried at the end of this turn */
-    ListLink cancelled; /* SockOp.link: to be ended with -ECANCELED */
+    int nb_always;
+    bool no_pwait2; /* the kernel (< 5.11) has only milliseconds */
 } EpollState;
 
 static FdState *fd_state(EpollState *be, int fd)
@@ -41,6 +55,25 @@ static FdState *fd_state(EpollState *be, int fd)
         be->nb_fds = n;
     }
     return &be->fds[fd];
+}
+
+static void set_always(EpollState *be, FdState *state, bool always)
+{
+    be->nb_always += always - state->always;
+    state->always = always;
+}
+
+static void epoll_fd_fresh(Loop *loop, int fd)
+{
+    if (fd < 0) {
+        return;
+    }
+    FdState *state = fd_state(loop->be, fd);
+    if (!state->watch && !state->recv && !state->send) {
+        state->generation++;
+        state->verify = true;
+        set_always(loop->be, state, false);
+    }
 }
 
 static uint32_t wanted(const FdState *state)
@@ -57,24 +90,28 @@ static void update(Loop *loop, int fd, uint32_t events)
 {
     EpollState *be = loop->be;
     FdState *state = fd_state(be, fd);
-    struct epoll_event ev = {.events = events, .data.fd = fd};
+    struct epoll_event ev = {
+        .events = events,
+        .data.u64 = (uint64_t)state->generation << 32 | (uint32_t)fd,
+    };
 
-    if (events == state->registered) {
+    if (events == state->registered && !state->verify) {
         return;
     }
     loop->stats.system_calls++;
     if (events == 0) {
         epoll_ctl(be->epfd, EPOLL_CTL_DEL, fd, NULL); /* fails when fd was closed: fine */
+        set_always(be, state, false);
     } else {
-        int op = state->registered ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-        if (epoll_ctl(be->epfd, op, fd, &ev) < 0) {
-            /* The number was closed and used again behind a lazy registration. */
-            op = errno == ENOENT ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
-            int ret = epoll_ctl(be->epfd, op, fd, &ev);
-            g_assert(ret == 0);
+        bool known = state->registered || state->verify;
+        if ((!known || epoll_ctl(be->epfd, EPOLL_CTL_MOD, fd, &ev) < 0) &&
+            epoll_ctl(be->epfd, EPOLL_CTL_ADD, fd, &ev) < 0) {
+            /* E4. With EBADF the attempt that follows at once tells the owner. */
+            set_always(be, state, true);
         }
     }
     state->registered = events;
+    state->verify = false;
 }
 
 static bool epoll_init(Loop *loop, GError **errp)
@@ -86,8 +123,6 @@ static bool epoll_init(Loop *loop, GError **errp)
     }
     EpollState *be = g_new0(EpollState, 1);
     be->epfd = epfd;
-    list_init(&be->sends);
-    list_init(&be->cancelled);
     loop->be = be;
     return true;
 }
@@ -109,18 +144,15 @@ static void epoll_fd_watch(LoopFd *watch)
 
 static void epoll_sock_start(SockOp *op)
 {
-    EpollState *be = op->loop->be;
-    if (op->is_send) {
-        list_append(&be->sends, &op->link);
-        return;
-    }
-    FdState *state = fd_state(be, op->fd);
-    g_assert(!state->recv);
-    state->recv = op;
-    update(op->loop, op->fd, state->registered | EPOLLIN);
+    FdState *state = fd_state(op->loop->be, op->fd);
+    SockOp **place = op->is_send ? &state->send : &state->recv;
+    g_assert(!*place);
+    *place = op;
+    /* E1: what is registered beyond need stays, but never EPOLLOUT: it would spin */
+    update(op->loop, op->fd, wanted(state) | (state->registered & EPOLLIN));
 }
 
-static void forget(SockOp *op)
+static bool epoll_sock_cancel(SockOp *op)
 {
     FdState *state = fd_state(op->loop->be, op->fd);
     if (state->recv == op) {
@@ -129,121 +161,96 @@ static void forget(SockOp *op)
         state->send = NULL;
     }
     update(op->loop, op->fd, wanted(state));
-    list_remove(&op->link);
+    return true;
 }
 
-static void epoll_sock_cancel(SockOp *op)
+static void send_ready(Loop *loop, int fd)
 {
-    EpollState *be = op->loop->be;
-    forget(op);
-    list_append(&be->cancelled, &op->link);
-}
-
-/* True when the operation ended (its fn was called). */
-static bool try_send(SockOp *op)
-{
-    for (;;) {
-        op->loop->stats.system_calls++;
-        ssize_t n = sendmsg(op->fd, &op->msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n >= 0) {
-            if (sock_op_advance(op, n)) {
-                sock_op_end(op, op->done_bytes);
-                return true;
-            }
-        } else if (errno == EAGAIN) {
-            return false;
-        } else if (errno != EINTR) {
-            sock_op_end(op, -errno);
-            return true;
-        }
-    }
-}
-
-static void try_recv(SockOp *op)
-{
-    FdState *state = fd_state(op->loop->be, op->fd);
-    ssize_t n;
-    do {
-        op->loop->stats.system_calls++;
-        n = recvmsg(op->fd, &op->msg, MSG_DONTWAIT);
-    } while (n < 0 && errno == EINTR);
-    if (n < 0 && errno == EAGAIN) {
+    SockOp *op = fd_state(loop->be, fd)->send;
+    fd_state(loop->be, fd)->send = NULL; /* its fn may start the next one */
+    if (!sock_op_try_send(op)) {
+        fd_state(loop->be, fd)->send = op;
         return;
     }
-    state->recv = NULL; /* EPOLLIN stays registered: the next receive is near */
-    sock_op_end(op, n < 0 ? -errno : n);
+    update(loop, fd, wanted(fd_state(loop->be, fd)));
 }
 
-static void run_sends(Loop *loop)
+static void recv_ready(Loop *loop, int fd)
 {
-    EpollState *be = loop->be;
-    ListLink batch;
-
-    list_init(&batch);
-    list_splice(&batch, &be->sends);
-    while (!list_empty(&batch)) {
-        SockOp *op = list_first(&batch, SockOp, link);
-        list_remove(&op->link);
-        int fd = op->fd;
-        if (!try_send(op)) {
-            FdState *state = fd_state(be, fd);
-            state->send = op;
-            update(loop, fd, wanted(state));
-        }
-    }
-    while (!list_empty(&be->cancelled)) {
-        SockOp *op = list_first(&be->cancelled, SockOp, link);
-        list_remove(&op->link);
-        sock_op_end(op, -ECANCELED);
+    SockOp *op = fd_state(loop->be, fd)->recv;
+    ssize_t n = sock_op_attempt(op);
+    if (n != -EAGAIN) {
+        fd_state(loop->be, fd)->recv = NULL; /* E1 */
+        sock_op_end(op, n);
     }
 }
 
-static void dispatch(Loop *loop, int fd, uint32_t events)
+static void dispatch(Loop *loop, int fd, uint32_t generation, uint32_t events)
 {
     EpollState *be = loop->be;
     const uint32_t in = EPOLLIN | EPOLLERR | EPOLLHUP | EPOLLRDHUP;
     const uint32_t out = EPOLLOUT | EPOLLERR | EPOLLHUP;
 
-    /* be->fds may move and the operations may change in every callback: look again. */
-    SockOp *send = fd_state(be, fd)->send;
-    if (send && (events & out) && try_send(send)) {
-        FdState *state = fd_state(be, fd);
-        if (state->send == send) {
-            state->send = NULL;
-            update(loop, fd, wanted(state));
-        }
-    }
-    SockOp *recv = fd_state(be, fd)->recv;
-    if (recv && (events & in)) {
-        try_recv(recv);
-        return;
+    /* be->fds may move and everything may change in every callback: look again. */
+    if (fd_state(be, fd)->generation != generation) {
+        return; /* E3 */
     }
     LoopFd *watch = fd_state(be, fd)->watch;
     if (watch) {
         watch->fn(watch, events);
-    } else if (!recv && !send) {
-        update(loop, fd, wanted(fd_state(be, fd)));
+        return;
     }
+    bool receiving = fd_state(be, fd)->recv != NULL;
+    if (fd_state(be, fd)->send && (events & out)) {
+        send_ready(loop, fd);
+    }
+    if (fd_state(be, fd)->generation != generation) {
+        return;
+    }
+    if (!receiving) {
+        update(loop, fd, wanted(fd_state(be, fd))); /* E1: nobody waits for this */
+    } else if (fd_state(be, fd)->recv && (events & in)) {
+        recv_ready(loop, fd);
+    }
+}
+
+static int wait_events(Loop *loop, struct epoll_event *events, int64_t timeout_ns)
+{
+    EpollState *be = loop->be;
+    int timeout_ms = -1;
+
+    loop->stats.system_calls++;
+    if (timeout_ns > 0 && !be->no_pwait2) {
+        struct timespec ts = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+        int n = (int)syscall(SYS_epoll_pwait2, be->epfd, events, EVENTS_PER_WAIT, &ts,
+                             NULL, (size_t)0);
+        if (n >= 0 || errno != ENOSYS) {
+            return n;
+        }
+        be->no_pwait2 = true;
+    }
+    if (timeout_ns >= 0) {
+        timeout_ms = (int)MIN((timeout_ns + 999999) / 1000000, 3600 * 1000);
+    }
+    return epoll_wait(be->epfd, events, EVENTS_PER_WAIT, timeout_ms);
 }
 
 static void epoll_turn(Loop *loop, int64_t timeout_ns)
 {
     EpollState *be = loop->be;
     struct epoll_event events[EVENTS_PER_WAIT];
+    int n = wait_events(loop, events, be->nb_always ? 0 : timeout_ns);
 
-    run_sends(loop);
-    int timeout_ms = -1;
-    if (loop->stop || !list_empty(&be->sends) || !list_empty(&loop->work) || !list_empty(&loop->ready) ||
-        !list_empty(&loop->disk_pending) || !list_empty(&loop->hooks)) {
-        timeout_ms = 0; /* callbacks of the sends made new work */
-    } else if (timeout_ns >= 0) {
-        timeout_ms = (int)MIN((timeout_ns + 999999) / 1000000, 3600 * 1000);
-    }
-    loop->stats.system_calls++;
-    int n = epoll_wait(be->epfd, events, EVENTS_PER_WAIT, timeout_ms);
     loop_clock_update(loop);
     for (int i = 0; i < n; i++) {
-        dispatch(loop, events[i].data.fd, events[i].events);
+        dispatch(loop, (int)(uint32_t)events[i].data.u64, events[i].data.u64 >> 32,
+                 events[i].events);
+    }
+    for (int fd = 0; be->nb_always && fd < be->nb_fds; fd++) {
+        FdState *state = &be->fds[fd];
+        if (state->always) {
+            dispatch(loop, fd, state->generation, wanted(state));
+        }
     }
 }
 
@@ -252,6 +259,7 @@ const LoopBackend loop_backend_epoll = {
     .init = epoll_init,
     .fini = epoll_fini,
     .fd_watch = epoll_fd_watch,
+    .fd_fresh = epoll_fd_fresh,
     .sock_start = epoll_sock_start,
     .sock_cancel = epoll_sock_cancel,
     .turn = epoll_turn,

@@ -15,8 +15,12 @@ typedef struct LoopBackend {
     bool (*init)(Loop *loop, GError **errp);
     void (*fini)(Loop *loop);
     void (*fd_watch)(LoopFd *watch);  /* watch->events changed */
-    void (*sock_start)(SockOp *op);   /* op->msg is set */
-    void (*sock_cancel)(SockOp *op);
+    /* A receive, or a send that would have waited; op->msg is set. */
+    void (*sock_start)(SockOp *op);
+    /* True: taken back, the caller ends it. False: it ends by a completion. */
+    bool (*sock_cancel)(SockOp *op);
+    /* @fd may be another file than the one known under this number. NULL: no matter. */
+    void (*fd_fresh)(Loop *loop, int fd);
     /* NULL: this backend has no disk operations of its own. */
     void (*disk_start)(Loop *loop, DiskOp *op);
     /* Submit everything, wait up to timeout_ns (-1: for ever, 0: do not wait) and run
@@ -38,6 +42,8 @@ struct Loop {
     ListLink ready; /* Coroutine.link */
     ListLink work;  /* LoopWork.link */
     ListLink hooks; /* LoopWork.link */
+    ListLink sends;         /* SockOp.link: to be tried at the end of the turn */
+    ListLink cancelled;     /* SockOp.link: to be ended with -ECANCELED */
     ListLink disk_pending;  /* DiskOp.link: to be started in stage 3 */
     ListLink disk_finished; /* DiskOp.link: done to be called in stage 3 */
     LoopTimer **timers;     /* a binary heap */
@@ -70,6 +76,12 @@ int64_t loop_timers_next(const Loop *loop); /* deadline, or INT64_MAX */
 /* disk stage (disk.c): false when nothing was there to do */
 bool loop_disk_stage(Loop *loop);
 
+/* sock.c: try all sends, end what was cancelled; false when there was nothing. */
+bool sock_stage(Loop *loop);
+/* Now, without waiting. attempt: bytes or -errno. try_send: true when it ended and fn
+ * was called. */
+ssize_t sock_op_attempt(SockOp *op);
+bool sock_op_try_send(SockOp *op);
 /* The socket operation ended (backends): bytes, 0 or -errno. Calls fn. */
 void sock_op_end(SockOp *op, ssize_t result);
 /* @bytes of a send went out: true when all is sent, else msg points at the rest. */

@@ -8,9 +8,12 @@
  *
  * U1 user_data is a pointer whose two low bits tell its type; 0 is "nobody waits";
  * U2 a watch that was stopped leaves an orphaned Poll behind, which frees itself when its
- *    completion comes: the watch's own memory may be gone by then.
+ *    completion comes: the watch's own memory may be gone by then;
+ * U3 a full submission queue is handed to the kernel at once; when the kernel refuses
+ *    because completions wait (EBUSY), they are set aside and dispatched in their turn.
  */
 #include <errno.h>
+#include <limits.h>
 #include <liburing.h>
 #include <poll.h>
 #include <string.h>
@@ -24,15 +27,35 @@
 
 enum { TAG_SOCK = 1, TAG_DISK = 2, TAG_POLL = 3, TAG_MASK = 3 };
 
+#ifndef IORING_CQE_F_SOCK_NONEMPTY
+#define IORING_CQE_F_SOCK_NONEMPTY (1U << 2)
+#endif
+#ifndef IORING_RECVSEND_POLL_FIRST
+#define IORING_RECVSEND_POLL_FIRST (1U << 0)
+#endif
+
 typedef struct Poll {
     LoopFd *watch; /* NULL: orphaned */
+    ListLink link; /* UringState.polls */
 } Poll;
+
+/* SockOp.engine of a receive: what its last completion told. */
+static char sock_drained, sock_no_socket;
+
+typedef struct Aside {
+    uint64_t data;
+    int res;
+    unsigned flags;
+} Aside;
 
 typedef struct UringState {
     struct io_uring ring;
+    ListLink polls;  /* Poll.link: all that wait in the kernel */
+    GArray *aside;   /* Aside: U3; NULL until needed */
+    bool poll_first; /* IORING_RECVSEND_POLL_FIRST is known (5.19) */
 } UringState;
 
-static int setup_ring(struct io_uring *ring)
+static int setup_ring(struct io_uring *ring, bool *ret_poll_first)
 {
     static const unsigned ladder[] = {
 #if defined(IORING_SETUP_SINGLE_ISSUER) && defined(IORING_SETUP_DEFER_TASKRUN)
@@ -50,6 +73,7 @@ static int setup_ring(struct io_uring *ring)
         params.flags = ladder[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
         params.cq_entries = CQ_ENTRIES;
         ret = io_uring_queue_init_params(SQ_ENTRIES, ring, &params);
+        *ret_poll_first = ladder[i] != 0; /* came with COOP_TASKRUN */
         if (ret == 0 && !(params.features & IORING_FEAT_NODROP)) {
             io_uring_queue_exit(ring); /* completions could be lost */
             return -ENOSYS;
@@ -61,7 +85,7 @@ static int setup_ring(struct io_uring *ring)
 static bool uring_init(Loop *loop, GError **errp)
 {
     UringState *be = g_new0(UringState, 1);
-    int ret = setup_ring(&be->ring);
+    int ret = setup_ring(&be->ring, &be->poll_first);
     if (ret < 0) {
         error_set_errno(errp, -ret, "Could not create an io_uring");
         g_free(be);
@@ -69,15 +93,54 @@ static bool uring_init(Loop *loop, GError **errp)
     }
     io_uring_ring_dontfork(&be->ring);
     io_uring_register_ring_fd(&be->ring); /* an optimisation; may fail */
+    list_init(&be->polls);
     loop->be = be;
     return true;
+}
+
+static void poll_free(Poll *poll)
+{
+    list_remove(&poll->link);
+    g_free(poll);
 }
 
 static void uring_fini(Loop *loop)
 {
     UringState *be = loop->be;
     io_uring_queue_exit(&be->ring);
+    list_foreach_safe(it, next, &be->polls) {
+        poll_free(container_of(it, Poll, link));
+    }
+    if (be->aside) {
+        g_array_free(be->aside, TRUE);
+    }
     g_free(be);
+}
+
+static bool next_completion(UringState *be, Aside *ret_done)
+{
+    struct io_uring_cqe *cqe;
+
+    if (!io_uring_cq_ready(&be->ring) || io_uring_peek_cqe(&be->ring, &cqe) < 0) {
+        return false;
+    }
+    *ret_done = (Aside){cqe->user_data, cqe->res, cqe->flags};
+    io_uring_cqe_seen(&be->ring, cqe);
+    return true;
+}
+
+/* U3 */
+static void set_completions_aside(UringState *be)
+{
+    Aside done;
+
+    io_uring_get_events(&be->ring);
+    if (!be->aside) {
+        be->aside = g_array_new(FALSE, FALSE, sizeof(Aside));
+    }
+    while (next_completion(be, &done)) {
+        g_array_append_val(be->aside, done);
+    }
 }
 
 static struct io_uring_sqe *get_sqe(Loop *loop)
@@ -86,7 +149,10 @@ static struct io_uring_sqe *get_sqe(Loop *loop)
     struct io_uring_sqe *sqe;
     while (!(sqe = io_uring_get_sqe(&be->ring))) {
         loop->stats.system_calls++;
-        io_uring_submit(&be->ring);
+        int ret = io_uring_submit(&be->ring);
+        if (ret == -EBUSY || ret == -EAGAIN) {
+            set_completions_aside(be);
+        }
     }
     return sqe;
 }
@@ -122,6 +188,7 @@ static void uring_fd_watch(LoopFd *watch)
     if (watch->events) {
         poll = g_new(Poll, 1);
         poll->watch = watch;
+        list_append(&((UringState *)watch->loop->be)->polls, &poll->link);
         watch->engine = poll;
         arm_poll(poll);
     }
@@ -131,14 +198,14 @@ static void poll_completed(Poll *poll, int res)
 {
     LoopFd *watch = poll->watch;
     if (!watch) {
-        g_free(poll);
+        poll_free(poll);
         return;
     }
     watch->fn(watch, res < 0 ? POLLERR : (unsigned)res);
     if (poll->watch) {
         arm_poll(poll);
     } else {
-        g_free(poll); /* stopped inside its callback; its own completion was this one */
+        poll_free(poll); /* stopped inside its callback; its own completion was this one */
     }
 }
 
@@ -146,43 +213,68 @@ static void poll_completed(Poll *poll, int res)
 
 static void uring_sock_start(SockOp *op)
 {
+    UringState *be = op->loop->be;
     struct io_uring_sqe *sqe = get_sqe(op->loop);
     struct msghdr *msg = &op->msg;
-    if (op->is_send) {
-        if (msg->msg_iovlen == 1) {
-            io_uring_prep_send(sqe, op->fd, msg->msg_iov->iov_base, msg->msg_iov->iov_len,
-                               MSG_NOSIGNAL);
+    int niov = (int)MIN(msg->msg_iovlen, IOV_MAX);
+
+    if (op->engine == &sock_no_socket) {
+        if (op->is_send) {
+            io_uring_prep_writev(sqe, op->fd, msg->msg_iov, niov, -1);
         } else {
-            io_uring_prep_sendmsg(sqe, op->fd, msg, MSG_NOSIGNAL);
+            io_uring_prep_readv(sqe, op->fd, msg->msg_iov, niov, -1);
         }
-    } else if (msg->msg_iovlen == 1) {
-        io_uring_prep_recv(sqe, op->fd, msg->msg_iov->iov_base, msg->msg_iov->iov_len, 0);
+    } else if (op->is_send) {
+        io_uring_prep_send(sqe, op->fd, msg->msg_iov->iov_base, msg->msg_iov->iov_len,
+                           MSG_NOSIGNAL); /* the rest of the vector follows */
     } else {
-        io_uring_prep_recvmsg(sqe, op->fd, msg, 0);
+        if (niov == 1) {
+            io_uring_prep_recv(sqe, op->fd, msg->msg_iov->iov_base,
+                               msg->msg_iov->iov_len, 0);
+        } else {
+            msg->msg_iovlen = niov; /* receiving less is allowed */
+            io_uring_prep_recvmsg(sqe, op->fd, msg, 0);
+        }
+        if (op->engine == &sock_drained && be->poll_first) {
+            sqe->ioprio |= IORING_RECVSEND_POLL_FIRST; /* save the vain attempt */
+        }
     }
     set_data(sqe, op, TAG_SOCK);
 }
 
-static void uring_sock_cancel(SockOp *op)
+static bool uring_sock_cancel(SockOp *op)
 {
     struct io_uring_sqe *sqe = get_sqe(op->loop);
     io_uring_prep_cancel64(sqe, (uintptr_t)op | TAG_SOCK, 0);
     io_uring_sqe_set_data64(sqe, 0);
+    return false;
 }
 
-static void sock_completed(SockOp *op, int res)
+static void sock_completed(SockOp *op, int res, unsigned flags)
 {
+    if (res == -ENOTSOCK && op->engine != &sock_no_socket) {
+        op->engine = &sock_no_socket;
+        uring_sock_start(op);
+        return;
+    }
     if (res == -EINTR || res == -EAGAIN) {
         uring_sock_start(op);
-    } else if (res > 0 && op->is_send) {
-        if (sock_op_advance(op, res)) {
+        return;
+    }
+    if (op->is_send) {
+        if (res < 0) {
+            sock_op_end(op, res);
+        } else if (sock_op_advance(op, res)) {
             sock_op_end(op, op->done_bytes);
-        } else {
+        } else if (op->engine == &sock_no_socket || !sock_op_try_send(op)) {
             uring_sock_start(op);
         }
-    } else {
-        sock_op_end(op, res);
+        return;
     }
+    if (op->engine != &sock_no_socket) {
+        op->engine = flags & IORING_CQE_F_SOCK_NONEMPTY ? NULL : &sock_drained;
+    }
+    sock_op_end(op, res);
 }
 
 /* ---- disks ---- */
@@ -259,18 +351,18 @@ static void disk_completed(Loop *loop, DiskOp *op, int res)
 
 /* ---- the turn ---- */
 
-static void dispatch(Loop *loop, uint64_t data, int res)
+static void dispatch(Loop *loop, const Aside *done)
 {
-    void *ptr = (void *)(uintptr_t)(data & ~(uint64_t)TAG_MASK);
-    switch (data & TAG_MASK) {
+    void *ptr = (void *)(uintptr_t)(done->data & ~(uint64_t)TAG_MASK);
+    switch (done->data & TAG_MASK) {
     case TAG_SOCK:
-        sock_completed(ptr, res);
+        sock_completed(ptr, done->res, done->flags);
         break;
     case TAG_DISK:
-        disk_completed(loop, ptr, res);
+        disk_completed(loop, ptr, done->res);
         break;
     case TAG_POLL:
-        poll_completed(ptr, res);
+        poll_completed(ptr, done->res);
         break;
     default:
         break;
@@ -294,20 +386,24 @@ static void submit_and_wait(struct io_uring *ring, int64_t timeout_ns)
 static void uring_turn(Loop *loop, int64_t timeout_ns)
 {
     UringState *be = loop->be;
-    struct io_uring_cqe *cqe;
+    Aside done;
 
     loop->stats.system_calls++;
-    submit_and_wait(&be->ring, timeout_ns);
+    submit_and_wait(&be->ring, be->aside && be->aside->len ? 0 : timeout_ns);
     loop_clock_update(loop);
+    for (unsigned i = 0; be->aside && i < be->aside->len; i++) {
+        done = g_array_index(be->aside, Aside, i); /* callbacks may add to it */
+        dispatch(loop, &done);
+    }
+    if (be->aside) {
+        g_array_set_size(be->aside, 0);
+    }
     /* As many as there are now: callbacks may add more, which is the next turn's. */
     for (unsigned n = io_uring_cq_ready(&be->ring); n > 0; n--) {
-        if (io_uring_peek_cqe(&be->ring, &cqe) < 0) {
+        if (!next_completion(be, &done)) {
             break;
         }
-        uint64_t data = cqe->user_data;
-        int res = cqe->res;
-        io_uring_cqe_seen(&be->ring, cqe);
-        dispatch(loop, data, res);
+        dispatch(loop, &done);
     }
 }
 

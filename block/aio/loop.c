@@ -104,6 +104,8 @@ Loop *loop_new(LoopKind kind, GError **errp)
     list_init(&loop->ready);
     list_init(&loop->work);
     list_init(&loop->hooks);
+    list_init(&loop->sends);
+    list_init(&loop->cancelled);
     list_init(&loop->disk_pending);
     list_init(&loop->disk_finished);
     loop->signal_fd.fd = -1;
@@ -195,7 +197,8 @@ static bool has_ready(const Loop *loop)
 {
     return !list_empty(&loop->work) || !list_empty(&loop->ready) ||
            !list_empty(&loop->disk_pending) || !list_empty(&loop->disk_finished) ||
-           !list_empty(&loop->hooks);
+           !list_empty(&loop->hooks) || !list_empty(&loop->sends) ||
+           !list_empty(&loop->cancelled);
 }
 
 static void turn(Loop *loop)
@@ -205,11 +208,17 @@ static void turn(Loop *loop)
     for (int round = 0; round < READY_ROUNDS; round++) {
         bool progress = run_ready(loop);
         progress |= loop_disk_stage(loop);
-        if (!progress) {
+        if (progress) {
+            continue;
+        }
+        /* Nothing is left to do: what the turn has produced goes out. */
+        run_hooks(loop);
+        if (!sock_stage(loop) || !has_ready(loop)) {
             break;
         }
     }
-    run_hooks(loop);
+    run_hooks(loop); /* after the last round too, however busy it was */
+    sock_stage(loop);
     laio_flush(loop);
     threads_flush(loop);
 
@@ -217,7 +226,9 @@ static void turn(Loop *loop)
     if (has_ready(loop) || loop->stop) {
         timeout = 0;
     } else if (loop->nb_timers) {
-        timeout = MAX(loop_timers_next(loop) - clock_ns(), 0);
+        /* one reading of the clock: MAX() evaluates twice, and below 0 is for ever */
+        timeout = loop_timers_next(loop) - clock_ns();
+        timeout = MAX(timeout, 0);
     }
     loop->backend->turn(loop, timeout);
 }
@@ -322,6 +333,9 @@ void loop_fd_init(LoopFd *watch, Loop *loop, int fd, LoopFdFn *fn)
     watch->fd = fd;
     watch->events = 0;
     watch->engine = NULL;
+    if (loop->backend->fd_fresh) {
+        loop->backend->fd_fresh(loop, fd);
+    }
 }
 
 void loop_fd_watch(LoopFd *watch, unsigned events)

@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Stream socket operations: what both backends share.  A backend starts the operation
- * described by op->msg and reports progress here.
+ * Stream socket operations: what both backends share.
+ *
+ * S1 a send is tried once, without waiting, at the end of the turn: a reply nearly always
+ *    fits into the socket, and an operation that ends here costs neither a completion nor
+ *    another turn.  What does not fit is the backend's, as every receive is.
+ * S2 fn is called by the loop only, never from inside sock_*() (loop.h, L1).
+ * S3 descriptors that are no sockets (standard input) work by readv and writev.
  */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "block/aio/loop-private.h"
+
+#define IOV_PER_CALL 1024 /* the kernel's UIO_MAXIOV */
 
 void sock_op_init(SockOp *op, Loop *loop, int fd, SockOpFn *fn)
 {
@@ -15,6 +23,9 @@ void sock_op_init(SockOp *op, Loop *loop, int fd, SockOpFn *fn)
     op->fd = fd;
     op->fn = fn;
     list_init(&op->link);
+    if (loop->backend->fd_fresh) {
+        loop->backend->fd_fresh(loop, fd);
+    }
 }
 
 static void start(SockOp *op, struct iovec *iov, int niov, bool is_send)
@@ -25,7 +36,11 @@ static void start(SockOp *op, struct iovec *iov, int niov, bool is_send)
     op->done_bytes = 0;
     op->msg.msg_iov = iov;
     op->msg.msg_iovlen = niov;
-    op->loop->backend->sock_start(op);
+    if (is_send) {
+        list_append(&op->loop->sends, &op->link);
+    } else {
+        op->loop->backend->sock_start(op);
+    }
 }
 
 void sock_recv(SockOp *op, void *buf, size_t len)
@@ -47,9 +62,16 @@ void sock_sendv(SockOp *op, struct iovec *iov, int niov)
 
 void sock_cancel(SockOp *op)
 {
-    if (op->active) {
-        op->loop->backend->sock_cancel(op);
+    if (!op->active) {
+        return;
     }
+    if (!list_linked(&op->link)) {
+        if (!op->loop->backend->sock_cancel(op)) {
+            return; /* it ends by itself */
+        }
+    }
+    list_remove(&op->link);
+    list_append(&op->loop->cancelled, &op->link);
 }
 
 bool sock_op_advance(SockOp *op, size_t bytes)
@@ -75,20 +97,81 @@ void sock_op_end(SockOp *op, ssize_t result)
     op->fn(op, result);
 }
 
+ssize_t sock_op_attempt(SockOp *op)
+{
+    struct msghdr part = op->msg;
+    ssize_t n;
+
+    part.msg_iovlen = MIN(part.msg_iovlen, IOV_PER_CALL);
+    do {
+        op->loop->stats.system_calls++;
+        if (op->is_send) {
+            n = sendmsg(op->fd, &part, MSG_NOSIGNAL | MSG_DONTWAIT);
+        } else {
+            n = recvmsg(op->fd, &part, MSG_DONTWAIT);
+        }
+        if (n < 0 && errno == ENOTSOCK) { /* S3 */
+            n = op->is_send ? writev(op->fd, part.msg_iov, (int)part.msg_iovlen)
+                            : readv(op->fd, part.msg_iov, (int)part.msg_iovlen);
+        }
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+bool sock_op_try_send(SockOp *op)
+{
+    ssize_t n;
+
+    while ((n = sock_op_attempt(op)) >= 0) {
+        if (sock_op_advance(op, n)) {
+            sock_op_end(op, op->done_bytes);
+            return true;
+        }
+    }
+    if (n == -EAGAIN) {
+        return false;
+    }
+    sock_op_end(op, n);
+    return true;
+}
+
+bool sock_stage(Loop *loop)
+{
+    ListLink batch;
+    bool progress = false;
+
+    list_init(&batch);
+    list_splice(&batch, &loop->sends);
+    while (!list_empty(&batch)) {
+        SockOp *op = list_first(&batch, SockOp, link);
+        list_remove(&op->link);
+        progress = true;
+        if (!sock_op_try_send(op)) {
+            op->loop->backend->sock_start(op);
+        }
+    }
+    list_splice(&batch, &loop->cancelled);
+    while (!list_empty(&batch)) {
+        SockOp *op = list_first(&batch, SockOp, link);
+        list_remove(&op->link);
+        progress = true;
+        sock_op_end(op, -ECANCELED);
+    }
+    return progress;
+}
+
 /* ---- coroutine forms ---- */
 
 typedef struct CoSockOp {
     SockOp op;
     Coroutine *co;
     ssize_t result;
-    bool ended;
 } CoSockOp;
 
 static void co_sock_done(SockOp *op, ssize_t result)
 {
     CoSockOp *wait = container_of(op, CoSockOp, op);
     wait->result = result;
-    wait->ended = true;
     coroutine_enter(wait->co);
 }
 
