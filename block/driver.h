@@ -204,6 +204,8 @@ int coroutine_fn node_co_write_buf(BlockNode *node, uint64_t offset, uint64_t le
                                    const void *buf, unsigned flags);
 int coroutine_fn node_co_write_zeroes(BlockNode *node, uint64_t offset, uint64_t len,
                                       unsigned flags);
+/* Zeros as data, never as a hole: the storage has the space afterwards. */
+int coroutine_fn node_co_write_zero_data(BlockNode *node, uint64_t offset, uint64_t len);
 int coroutine_fn node_co_discard(BlockNode *node, uint64_t offset, uint64_t len);
 int coroutine_fn node_co_flush(BlockNode *node);
 bool coroutine_fn node_co_truncate(BlockNode *node, uint64_t size, GError **errp);

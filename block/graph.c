@@ -172,7 +172,7 @@ bool coroutine_fn graph_co_resize(BlockNode *node, uint64_t size, GError **errp)
     }
     GraphDrain drain;
     graph_co_drain_begin(&drain, node);
-    bool ok = node_co_truncate(node, round_up(size, 512), errp);
+    bool ok = node_co_truncate(node, size, errp);
     graph_drain_end(&drain);
     if (ok) {
         list_foreach_safe(it, next, &graph_of(node)->ports) {

@@ -204,6 +204,11 @@ static int coroutine_fn write_zero_data(BlockNode *node, uint64_t offset, uint64
     return ret;
 }
 
+int coroutine_fn node_co_write_zero_data(BlockNode *node, uint64_t offset, uint64_t len)
+{
+    return write_zero_data(node, offset, len, 0);
+}
+
 int coroutine_fn node_co_write_zeroes(BlockNode *node, uint64_t offset, uint64_t len,
                                       unsigned flags)
 {

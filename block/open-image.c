@@ -195,7 +195,8 @@ BlockNode *coroutine_fn node_co_open_image(Graph *graph, const char *filename,
     GError *error = NULL;
     BlockNode *node;
 
-    if (options->no_backing) {
+    const BlockDriver *drv = options->format ? driver_lookup_name(options->format) : NULL;
+    if (options->no_backing && (!drv || drv->supports_backing)) {
         json_object_set(extra, "backing", json_null());
     }
     if (g_str_has_prefix(filename, "json:")) {

@@ -24,6 +24,15 @@ static bool check_overlay(const BlockNode *node, const BlockNode *overlay, GErro
         error_set(errp, "The overlay already has a backing image");
         return false;
     }
+    list_foreach(it, &node->parents) {
+        const BlockEdge *edge = container_of(it, BlockEdge, in_child);
+        if (edge->parent_node && strcmp(edge->role, "backing") == 0) {
+            /* Another overlay relies on its contents: it must not slide up. */
+            error_set(errp, "Node '%s' is busy: it is the backing file of node '%s'",
+                      node->name, edge->parent_node->name);
+            return false;
+        }
+    }
     if (node_reaches(overlay, node)) {
         error_set(errp, "Making '%s' a backing child of '%s' would create a cycle",
                   node->name, overlay->name);

@@ -105,7 +105,7 @@ static int coroutine_fn co_reserve(Qcow2 *q, uint64_t want)
                                     count << q->cluster_bits,
                                     BLOCK_MAY_UNMAP | BLOCK_NO_FALLBACK) == 0;
     }
-    ret = refcount_co_make_block(q, first, zero, &used);
+    ret = refcount_co_make_block(q, first, &used);
     if (fresh) {
         q->file_clusters = max_u64(q->file_clusters, first + max_u64(used, count));
     }

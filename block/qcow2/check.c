@@ -351,6 +351,9 @@ bool coroutine_fn qcow2_co_repair_dirty(Qcow2 *q, GError **errp)
 {
     CheckResult res;
     int ret = qcow2_co_check(q->node, CHECK_FIX_LEAKS | CHECK_FIX_ERRORS, NULL, NULL, &res);
+    if (ret == 0) { /* what the first pass found wrong, the second finds right */
+        ret = qcow2_co_check(q->node, 0, NULL, NULL, &res);
+    }
     if (ret == 0 && (res.corruptions || res.check_errors)) {
         ret = -EIO;
     }

@@ -34,6 +34,15 @@ static bool check_cache_options(const Qcow2 *q, const BlockdevOptionsQcow2 *o,
         error_set(errp, "refcount-cache-size may not exceed cache-size");
         return false;
     }
+    if ((o->has_cache_size && o->cache_size < 0) ||
+        (o->has_l2_cache_size && o->l2_cache_size < 0) ||
+        (o->has_refcount_cache_size && o->refcount_cache_size < 0)) {
+        error_set(errp, "Parameter '%s' expects a size",
+                  o->has_cache_size && o->cache_size < 0         ? "cache-size"
+                  : o->has_l2_cache_size && o->l2_cache_size < 0 ? "l2-cache-size"
+                                                                 : "refcount-cache-size");
+        return false;
+    }
     if (o->has_l2_cache_entry_size &&
         (o->l2_cache_entry_size < 512 || !is_power_of_two(o->l2_cache_entry_size) ||
          (uint64_t)o->l2_cache_entry_size > q->cluster_size)) {

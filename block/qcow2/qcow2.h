@@ -204,11 +204,9 @@ int coroutine_fn refcount_co_change(Qcow2 *q, uint64_t cluster, uint64_t count,
 /*
  * Make sure that there is a refcount block for @cluster, which is free, as are those
  * behind it; a new block (and, rarely, a larger table) takes *ret_used clusters from there
- * on. New blocks are durable before their table entry is written (Q4). @zeroed: the
- * clusters are known to read as zeros.
+ * on. New blocks are durable before their table entry is written (Q4).
  */
-int coroutine_fn refcount_co_make_block(Qcow2 *q, uint64_t cluster, bool zeroed,
-                                        uint64_t *ret_used);
+int coroutine_fn refcount_co_make_block(Qcow2 *q, uint64_t cluster, uint64_t *ret_used);
 /* A larger refcount table for at least @need_entries, at the free clusters from @cluster on. */
 int coroutine_fn refcount_co_grow_table(Qcow2 *q, uint64_t cluster, uint64_t need_entries,
                                         uint64_t *ret_used);

@@ -318,14 +318,11 @@ static void forget_block(Qcow2 *q, uint64_t offset)
 }
 
 /* A block of zeros at @cluster that counts itself, durable before anyone refers to it. */
-static int coroutine_fn make_block(Qcow2 *q, uint64_t cluster, bool zeroed)
+static int coroutine_fn make_block(Qcow2 *q, uint64_t cluster)
 {
     uint64_t offset = cluster << q->cluster_bits;
-    int ret = 0;
-
-    if (!zeroed) {
-        ret = node_co_write_zeroes(q->file, offset, q->cluster_size, 0);
-    }
+    /* Written out even where zeros are read: a full disk shows now, not at the flush. */
+    int ret = node_co_write_zero_data(q->file, offset, q->cluster_size);
     if (ret == 0) {
         uint64_t i = cluster / counts_per_block(q);
         q->rt[i] = offset;
@@ -348,6 +345,16 @@ static int coroutine_fn make_block(Qcow2 *q, uint64_t cluster, bool zeroed)
     return ret;
 }
 
+/* How many of the blocks that count these clusters do not exist yet. */
+static uint64_t missing_blocks(const Qcow2 *q, uint64_t cluster, uint64_t count)
+{
+    uint64_t per_block = counts_per_block(q), missing = 0;
+    for (uint64_t i = cluster / per_block; i <= (cluster + count - 1) / per_block; i++) {
+        missing += i >= q->rt_entries || !(q->rt[i] & QCOW2_RT_OFFSET_MASK);
+    }
+    return missing;
+}
+
 /*
  * A larger refcount table at the start of the free range from @cluster on, which it takes
  * with it.  The blocks that count the new table and themselves come right behind it.
@@ -358,11 +365,10 @@ int coroutine_fn refcount_co_grow_table(Qcow2 *q, uint64_t cluster, uint64_t nee
     uint64_t per_cluster = q->cluster_size / 8;
     uint64_t clusters = div_round_up(need_entries + need_entries / 2 + 1, per_cluster);
     uint64_t entries = clusters * per_cluster;
-    uint64_t first = cluster / counts_per_block(q);
-    uint64_t blocks = 1;
+    uint64_t blocks = 0, missing;
 
-    while ((cluster + clusters + blocks - 1) / counts_per_block(q) - first + 1 > blocks) {
-        blocks++;
+    while ((missing = missing_blocks(q, cluster, clusters + blocks)) > blocks) {
+        blocks = missing;
     }
     if (entries * 8 > QCOW2_MAX_RT_BYTES) {
         return -EFBIG;
@@ -383,10 +389,12 @@ int coroutine_fn refcount_co_grow_table(Qcow2 *q, uint64_t cluster, uint64_t nee
                           NULL)) {
         ret = -ENOSPC;
     }
-    for (uint64_t b = 0; b < blocks && ret == 0; b++) {
-        if (!rt[first + b]) {
-            rt[first + b] = (cluster + clusters + b) << q->cluster_bits;
-            ret = node_co_write_zeroes(q->file, rt[first + b], q->cluster_size, 0);
+    uint64_t next = cluster + clusters;
+    for (uint64_t i = cluster / counts_per_block(q);
+         ret == 0 && next < cluster + clusters + blocks; i++) {
+        if (!rt[i]) {
+            rt[i] = next++ << q->cluster_bits;
+            ret = node_co_write_zero_data(q->file, rt[i], q->cluster_size);
         }
     }
     q->rt = rt;
@@ -420,9 +428,7 @@ int coroutine_fn refcount_co_grow_table(Qcow2 *q, uint64_t cluster, uint64_t nee
     disk_buffer_free(disk);
     if (ret < 0) {
         for (uint64_t b = 0; b < blocks; b++) {
-            if (first + b >= old_entries || !old_rt[first + b]) {
-                forget_block(q, (cluster + clusters + b) << q->cluster_bits);
-            }
+            forget_block(q, (cluster + clusters + b) << q->cluster_bits);
         }
         q->rt = old_rt;
         q->rt_entries = old_entries;
@@ -436,8 +442,7 @@ int coroutine_fn refcount_co_grow_table(Qcow2 *q, uint64_t cluster, uint64_t nee
     return refcount_co_change(q, old_offset >> q->cluster_bits, old_clusters, -1);
 }
 
-int coroutine_fn refcount_co_make_block(Qcow2 *q, uint64_t cluster, bool zeroed,
-                                        uint64_t *ret_used)
+int coroutine_fn refcount_co_make_block(Qcow2 *q, uint64_t cluster, uint64_t *ret_used)
 {
     uint64_t i = cluster / counts_per_block(q);
 
@@ -448,7 +453,7 @@ int coroutine_fn refcount_co_make_block(Qcow2 *q, uint64_t cluster, bool zeroed,
     if (block_offset(q, cluster)) {
         return 0;
     }
-    int ret = make_block(q, cluster, zeroed);
+    int ret = make_block(q, cluster);
     *ret_used = ret == 0 ? 1 : 0;
     return ret;
 }

@@ -58,11 +58,10 @@ static void l1_set(Qcow2 *q, uint64_t index, uint64_t entry)
 static int coroutine_fn fill_table(Qcow2 *q, uint64_t offset, uint64_t old, bool zero)
 {
     if (!old) {
-        if (zero) {
-            return 0;
-        }
-        q->copied_since_sync = true;
-        return node_co_write_zeroes(q->file, offset, q->cluster_size, 0);
+        /* Written out even where zeros are read: a full disk shows now, to the one who
+         * asked, and not when a flush must write the table. */
+        q->copied_since_sync |= !zero;
+        return node_co_write_zero_data(q->file, offset, q->cluster_size);
     }
     uint8_t *buf = disk_buffer_try_alloc(4096, MAX(q->cluster_size, 4096));
     if (!buf) {
