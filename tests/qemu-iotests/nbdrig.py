@@ -34,9 +34,18 @@ class Server(q.Daemon):
         super().__init__(scratch, args + list(extra), program=program, name=name + '.qmp',
                          stderr=subprocess.DEVNULL if program == q.STOCK else None)
         q.connect(self.nbd).close()
+        # it listens before the exports of its command line are there
+        want = len(nodes) - len(hidden)
+        if not n.wait_for(lambda: self.nb_exports() == want, q.TIMEOUT):
+            raise AssertionError('the exports do not come')
 
     def client(self, **kw):
         return n.Client(self.nbd, **kw)
+
+    def nb_exports(self):
+        with self.client() as c:
+            c.greet()
+            return [kind for kind, _ in c.option(n.OPT_LIST)].count('SERVER')
 
     def uri(self, node):
         return 'nbd+unix:///%s?socket=%s' % (node, self.nbd)
