@@ -164,7 +164,7 @@ typedef struct ConvertOptions {
     ImageOpenOptions source, target;
     JsonValue *create;
     const char *format;
-    bool no_create, quiet, image_opts, target_image_opts, target_is_zero;
+    bool no_create, quiet, image_opts, target_image_opts, target_is_zero, compress;
     int64_t sparse;
     int workers;
 } ConvertOptions;
@@ -181,7 +181,7 @@ static bool parse_options(Tool *tool, int argc, char **argv, ConvertOptions *o)
     bool writethrough;
     int c;
     optind = 0;
-    while ((c = getopt_long(argc, argv, "f:O:B:F:o:S:t:T:m:r:WnpqcU", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":f:O:B:F:o:S:t:T:m:r:WnpqcU", longs, NULL)) != -1) {
         switch (c) {
         case 'f':
             o->source.format = optarg;
@@ -202,9 +202,9 @@ static bool parse_options(Tool *tool, int argc, char **argv, ConvertOptions *o)
             break;
         case 'S':
             o->sparse = tool_parse_size(optarg);
-            if (o->sparse < 0 || o->sparse % 512) {
+            if (o->sparse < 0 || o->sparse % 512 || o->sparse > 16 * MiB) {
                 tool_error(tool, "Invalid buffer size for sparse output specified. Valid sizes "
-                                 "are multiples of 512 up to 2147483136. Select 0 to disable "
+                                 "are multiples of 512 up to 16777216. Select 0 to disable "
                                  "sparse detection (fully allocates output).");
                 return false;
             }
@@ -212,8 +212,8 @@ static bool parse_options(Tool *tool, int argc, char **argv, ConvertOptions *o)
         case 't':
         case 'T':
             if (!tool_parse_cache(optarg, c == 't' ? &o->target : &o->source, &writethrough)) {
-                tool_error(tool, "Invalid %s cache option: %s",
-                           c == 't' ? "cache" : "source", optarg);
+                tool_error(tool, "Invalid %scache option: %s",
+                           c == 't' ? "" : "source ", optarg);
                 return false;
             }
             break;
@@ -235,8 +235,8 @@ static bool parse_options(Tool *tool, int argc, char **argv, ConvertOptions *o)
             o->source.force_share = true;
             break;
         case 'c':
-            tool_error(tool, "Writing compressed clusters is not supported yet");
-            return false;
+            o->compress = true;
+            break;
         case OPT_IMAGE_OPTS:
             o->image_opts = true;
             break;
@@ -252,6 +252,7 @@ static bool parse_options(Tool *tool, int argc, char **argv, ConvertOptions *o)
         case OPT_OBJECT:
             break;
         default:
+            img_bad_option(tool, c, argv);
             return false;
         }
     }
@@ -278,6 +279,17 @@ static bool coroutine_fn open_sources(Convert *c, const ConvertOptions *o, char 
 static bool coroutine_fn open_target(Convert *c, ConvertOptions *o, const char *name)
 {
     const JsonValue *backing = json_object_lookup(o->create, "backing_file");
+    GError *error = NULL;
+    if (!o->no_create && !img_options_check(o->format, o->create, &error)) {
+        tool_error_free(c->tool, error);
+        return false;
+    }
+    if (o->compress) {
+        tool_error(c->tool, strcmp(o->format, "raw") == 0
+                                ? "Compression not supported for this file format"
+                                : "Writing compressed clusters is not supported yet");
+        return false;
+    }
     if (backing && !json_object_lookup(o->create, "backing_fmt")) {
         tool_error(c->tool, "backing format must be specified");
         return false;
@@ -386,11 +398,11 @@ int coroutine_fn img_rebase(Tool *tool, int argc, char **argv)
 {
     ImageOpenOptions o = {.no_backing = true};
     const char *backing = "", *backing_format = "";
-    bool unsafe = false, writethrough;
+    bool unsafe = false, has_backing = false, writethrough;
     int c;
 
     optind = 0;
-    while ((c = getopt(argc, argv, "f:F:b:upqt:T:")) != -1) {
+    while ((c = getopt(argc, argv, ":f:F:b:upqt:T:")) != -1) {
         switch (c) {
         case 'f':
             o.format = optarg;
@@ -400,6 +412,7 @@ int coroutine_fn img_rebase(Tool *tool, int argc, char **argv)
             break;
         case 'b':
             backing = optarg;
+            has_backing = true;
             break;
         case 'u':
             unsafe = true;
@@ -415,14 +428,16 @@ int coroutine_fn img_rebase(Tool *tool, int argc, char **argv)
         case 'q':
             break;
         default:
-            return 1;
+            return img_bad_option(tool, c, argv);
         }
     }
     if (optind != argc - 1) {
-        tool_error(tool, "Expecting one image file name");
-        return 1;
+        return img_usage_error(tool, "Expecting one image file name");
     }
     if (!unsafe) {
+        if (!has_backing) {
+            return img_usage_error(tool, "Must specify backing file (-b) or use unsafe mode (-u)");
+        }
         tool_error(tool, "Only rebase -u is supported yet");
         return 1;
     }

@@ -33,49 +33,6 @@ static const char *text_option(const JsonValue *options, const char *key)
     return value ? json_get_string(value) : NULL;
 }
 
-/* qemu-img's names of creation options, and QAPI's. */
-static const struct {
-    const char *tool, *qapi;
-} option_names[] = {
-    {"cluster_size", "cluster-size"},       {"preallocation", "preallocation"},
-    {"lazy_refcounts", "lazy-refcounts"},   {"refcount_bits", "refcount-bits"},
-    {"backing_file", "backing-file"},       {"backing_fmt", "backing-fmt"},
-    {"extended_l2", "extended-l2"},         {"compression_type", "compression-type"},
-    {"data_file_raw", "data-file-raw"},     {"nocow", "nocow"},
-    {"extent_size_hint", "extent-size-hint"},
-};
-
-static bool translate(const JsonValue *options, JsonValue *qapi, GError **errp)
-{
-    for (size_t i = 0; i < json_object_size(options); i++) {
-        const char *key = json_object_key_at(options, i);
-        const JsonValue *value = json_object_value_at(options, i);
-        const char *name = NULL;
-        if (strcmp(key, "size") == 0) {
-            continue;
-        }
-        if (strcmp(key, "compat") == 0) {
-            const char *compat = json_get_string(value);
-            bool v2 = strcmp(compat, "0.10") == 0 || strcmp(compat, "v2") == 0;
-            if (!v2 && strcmp(compat, "1.1") != 0 && strcmp(compat, "v3") != 0) {
-                error_set(errp, "Invalid parameter '%s'", compat);
-                return false;
-            }
-            json_object_set_string(qapi, "version", v2 ? "v2" : "v3");
-            continue;
-        }
-        for (size_t k = 0; k < G_N_ELEMENTS(option_names); k++) {
-            name = strcmp(option_names[k].tool, key) == 0 ? option_names[k].qapi : name;
-        }
-        if (!name) {
-            error_set(errp, "Invalid parameter '%s'", key);
-            return false;
-        }
-        json_object_set(qapi, name, json_copy(value));
-    }
-    return true;
-}
-
 static bool coroutine_fn create_typed(Tool *tool, const JsonValue *options, GError **errp)
 {
     g_autoptr(BlockdevCreateOptions) typed =
@@ -87,74 +44,62 @@ bool coroutine_fn img_co_make(Tool *tool, const char *filename, const char *form
                               const JsonValue *options, uint64_t size, GError **errp)
 {
     g_autoptr(JsonValue) file = json_object();
+    g_autoptr(JsonValue) image = json_object();
     bool raw = strcmp(format, "raw") == 0;
 
-    if (!raw && strcmp(format, "qcow2") != 0) {
-        error_set(errp, "Unknown file format '%s'", format);
+    if (!img_options_check(format, options, errp)) {
         return false;
     }
+    img_options_translate(format, options, file, image);
     json_object_set_string(file, "driver", "file");
     json_object_set_string(file, "filename", filename);
     json_object_set_uint(file, "size", raw ? round_up(size, 512) : 0);
-    if (raw && !translate(options, file, errp)) {
+    if (!create_typed(tool, file, errp)) {
         return false;
     }
-    if (!create_typed(tool, file, errp) || raw) {
-        return raw && (!errp || !*errp);
+    if (raw) {
+        return true;
     }
-    g_autoptr(JsonValue) image = json_object();
     JsonValue *child = json_object();
     json_object_set_string(child, "driver", "file");
     json_object_set_string(child, "filename", filename);
     json_object_set_string(image, "driver", format);
     json_object_set(image, "file", child);
     json_object_set_uint(image, "size", round_up(size, 512));
-    return translate(options, image, errp) && create_typed(tool, image, errp);
-}
-
-/* "Formatting 'x', fmt=qcow2 cluster_size=65536 ...": what will be made, defaults too. */
-static void announce(const char *filename, const char *format, const JsonValue *o,
-                     uint64_t size)
-{
-    printf("Formatting '%s', fmt=%s", filename, format);
-    if (strcmp(format, "qcow2") == 0) {
-        const char *cluster = text_option(o, "cluster_size");
-        int64_t bytes = cluster ? tool_parse_size(cluster) : 65536;
-        const char *type = text_option(o, "compression_type");
-        const char *extended = text_option(o, "extended_l2");
-        printf(" cluster_size=%" G_GINT64_FORMAT " extended_l2=%s compression_type=%s", bytes,
-               extended ? extended : "off", type ? type : "zlib");
-    }
-    printf(" size=%" G_GUINT64_FORMAT, size);
-    static const char *const shown[] = {"compat", "backing_file", "backing_fmt",
-                                        "preallocation"};
-    for (size_t i = 0; i < G_N_ELEMENTS(shown); i++) {
-        const char *value = text_option(o, shown[i]);
-        if (value) {
-            printf(" %s=%s", shown[i], value);
-        }
-    }
-    if (strcmp(format, "qcow2") == 0) {
-        const char *lazy = text_option(o, "lazy_refcounts");
-        const char *bits = text_option(o, "refcount_bits");
-        printf(" lazy_refcounts=%s refcount_bits=%s", lazy ? lazy : "off", bits ? bits : "16");
-    }
-    printf("\n");
+    return create_typed(tool, image, errp);
 }
 
 bool coroutine_fn img_co_create_file(Tool *tool, const char *filename, const char *format,
                                      JsonValue *options, uint64_t size, bool quiet)
 {
     GError *error = NULL;
-    if (!quiet) {
-        announce(filename, format, options, size);
+    bool ok = img_options_check(format, options, &error);
+    if (ok && !quiet) {
+        img_options_announce(filename, format, options, size);
     }
-    if (!img_co_make(tool, filename, format, options, size, &error)) {
+    if (!ok || !img_co_make(tool, filename, format, options, size, &error)) {
         tool_error(tool, "%s: %s", filename, error->message);
         g_error_free(error);
         return false;
     }
     return true;
+}
+
+/* compat: a format that was probed is refused, as 7.2 does; as 2.12 did, it is taken with a
+ * warning when the environment says so. */
+static bool check_backing_format(Tool *tool, const char *filename, const JsonValue *options,
+                                 const char *detected)
+{
+    if (text_option(options, "backing_fmt")) {
+        return true;
+    }
+    if (g_strcmp0(getenv("QEMU_IMG_COMPAT"), "2.12") == 0) {
+        fprintf(stderr, "qemu-img: warning: Backing file specified without backing format\n");
+        return true;
+    }
+    fprintf(stderr, "qemu-img: %s: Backing file specified without backing format\n"
+                    "Detected format of %s.", filename, detected);
+    return false;
 }
 
 /* The size of the backing file, which must open; -1 with the error printed. */
@@ -163,8 +108,9 @@ static int64_t coroutine_fn backing_size(Tool *tool, const char *filename,
 {
     const char *backing = text_option(options, "backing_file");
     g_autofree char *dir = g_path_get_dirname(filename);
-    g_autofree char *path = g_path_is_absolute(backing) ? g_strdup(backing)
-                                                        : g_build_filename(dir, backing, NULL);
+    g_autofree char *path = g_path_is_absolute(backing) || !strchr(filename, '/')
+                                ? g_strdup(backing)
+                                : g_build_filename(dir, backing, NULL);
     ImageOpenOptions o = {.format = text_option(options, "backing_fmt"), .force_share = true};
     GError *error = NULL;
     BlockNode *node = node_co_open_image(tool->graph, path, &o, &error);
@@ -174,22 +120,65 @@ static int64_t coroutine_fn backing_size(Tool *tool, const char *filename,
         return -1;
     }
     int64_t size = (int64_t)node_length(node);
+    g_autofree char *detected = g_strdup(node_driver_name(node));
     node_co_unref(node);
-    return size;
+    return check_backing_format(tool, filename, options, detected) ? size : -1;
 }
 
-static bool check_backing_format(Tool *tool, const char *filename, const JsonValue *options)
+static bool size_argument(Tool *tool, const char *text, int64_t *ret)
 {
-    if (!text_option(options, "backing_file") || text_option(options, "backing_fmt")) {
-        return true;
+    *ret = tool_parse_size(text);
+    if (*ret == -ERANGE) {
+        tool_error(tool, "Invalid image size specified. Must be between 0 and %" G_GINT64_FORMAT
+                         ".", INT64_MAX);
+    } else if (*ret < 0) {
+        tool_error(tool, "Invalid image size specified. You may use k, M, G, T, P or E "
+                         "suffixes for");
+        tool_error(tool, "kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
     }
-    const char *compat = getenv("QEMU_IMG_COMPAT");
-    if (compat && strcmp(compat, "2.12") == 0) {
-        fprintf(stderr, "qemu-img: warning: Backing file specified without backing format\n");
-        return true;
+    return *ret >= 0;
+}
+
+/* What is asked for, checked in stock's order: options, size, backing file. */
+static int coroutine_fn create_image(Tool *tool, const char *filename, const char *format,
+                                     JsonValue *options, int64_t size, bool quiet,
+                                     bool unsafe)
+{
+    const char *backing = text_option(options, "backing_file");
+    GError *error = NULL;
+    uint64_t bytes = 0;
+
+    if (!img_options_check(format, options, &error) ||
+        (text_option(options, "size") &&
+         !img_option_size("size", text_option(options, "size"), &bytes, &error))) {
+        tool_error(tool, "%s: %s", filename, error->message);
+        g_error_free(error);
+        return 1;
     }
-    tool_error(tool, "%s: Backing file specified without backing format", filename);
-    return false;
+    if (text_option(options, "size")) {
+        if (size >= 0) {
+            tool_error(tool, "%s: The image size must be specified only once", filename);
+            return 1;
+        }
+        size = (int64_t)bytes;
+    }
+    if (backing && strcmp(backing, filename) == 0) {
+        tool_error(tool, "%s: Error: Trying to create an image with the same filename as the "
+                         "backing file", filename);
+        return 1;
+    }
+    if (backing && !(unsafe && size >= 0)) {
+        int64_t below = unsafe ? -1 : backing_size(tool, filename, options);
+        if (below < 0 && !unsafe) {
+            return 1;
+        }
+        size = size < 0 ? below : size;
+    }
+    if (size < 0) {
+        tool_error(tool, "%s: Image creation needs a size parameter", filename);
+        return 1;
+    }
+    return img_co_create_file(tool, filename, format, options, (uint64_t)size, quiet) ? 0 : 1;
 }
 
 int coroutine_fn img_create(Tool *tool, int argc, char **argv)
@@ -198,11 +187,11 @@ int coroutine_fn img_create(Tool *tool, int argc, char **argv)
                                           {NULL, 0, NULL, 0}};
     g_autoptr(JsonValue) options = json_object();
     const char *format = "raw";
-    bool quiet = false, unsafe = false;
+    bool quiet = false, unsafe = false, help = false;
     int c;
 
     optind = 0;
-    while ((c = getopt_long(argc, argv, "F:b:f:o:qu", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":F:b:f:o:qu", longs, NULL)) != -1) {
         switch (c) {
         case 'F':
             json_object_set_string(options, "backing_fmt", optarg);
@@ -214,7 +203,8 @@ int coroutine_fn img_create(Tool *tool, int argc, char **argv)
             format = optarg;
             break;
         case 'o':
-            if (!img_merge_options(tool, options, optarg)) {
+            help |= strcmp(optarg, "help") == 0 || strcmp(optarg, "?") == 0;
+            if (!help && !img_merge_options(tool, options, optarg)) {
                 return 1;
             }
             break;
@@ -227,46 +217,25 @@ int coroutine_fn img_create(Tool *tool, int argc, char **argv)
         case OPT_OBJECT:
             break;
         default:
-            return 1;
+            return img_bad_option(tool, c, argv);
         }
     }
+    if (help) {
+        img_options_help(format);
+        return 0;
+    }
     if (optind >= argc) {
-        tool_error(tool, "Expecting image file name");
-        return 1;
+        return img_usage_error(tool, "Expecting image file name");
     }
     const char *filename = argv[optind++];
     int64_t size = -1;
-    const char *size_text = optind < argc ? argv[optind++] : text_option(options, "size");
-    if (size_text) {
-        size = tool_parse_size(size_text);
-        if (size < 0) {
-            tool_error(tool, size == -ERANGE
-                                 ? "%s: Image size must be less than 8 EiB!"
-                                 : "Invalid image size specified. You may use k, M, G, T, P or "
-                                   "E suffixes for kilobytes, megabytes, gigabytes, "
-                                   "terabytes, petabytes and exabytes.", filename);
-            return 1;
-        }
+    if (optind < argc && !size_argument(tool, argv[optind++], &size)) {
+        return 1;
     }
     if (optind < argc) {
-        tool_error(tool, "Unexpected argument: %s", argv[optind]);
-        return 1;
+        return img_usage_error(tool, "Unexpected argument: %s", argv[optind]);
     }
-    if (!check_backing_format(tool, filename, options)) {
-        return 1;
-    }
-    if (text_option(options, "backing_file") && !(unsafe && size >= 0)) {
-        int64_t backing = backing_size(tool, filename, options);
-        if (backing < 0) {
-            return 1;
-        }
-        size = size < 0 ? backing : size;
-    }
-    if (size < 0) {
-        tool_error(tool, "%s: Image creation needs a size parameter", filename);
-        return 1;
-    }
-    return img_co_create_file(tool, filename, format, options, (uint64_t)size, quiet) ? 0 : 1;
+    return create_image(tool, filename, format, options, size, quiet, unsafe);
 }
 
 int coroutine_fn img_resize(Tool *tool, int argc, char **argv)
@@ -282,13 +251,12 @@ int coroutine_fn img_resize(Tool *tool, int argc, char **argv)
     int c;
 
     if (argc < 3) {
-        tool_error(tool, "Not enough arguments");
-        return 1;
+        return img_usage_error(tool, "Not enough arguments");
     }
     /* the size may begin with '-': it is always the last argument */
     const char *text = argv[--argc];
     optind = 0;
-    while ((c = getopt_long(argc, argv, "f:q", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":f:q", longs, NULL)) != -1) {
         switch (c) {
         case 'f':
             o.format = optarg;
@@ -306,17 +274,19 @@ int coroutine_fn img_resize(Tool *tool, int argc, char **argv)
         case OPT_PREALLOCATION:
             break;
         default:
-            return 1;
+            return img_bad_option(tool, c, argv);
         }
     }
     if (optind != argc - 1) {
-        tool_error(tool, "Expecting image file name and size");
-        return 1;
+        return img_usage_error(tool, "Expecting image file name and size");
     }
     int relative = text[0] == '+' ? 1 : text[0] == '-' ? -1 : 0;
     int64_t size = tool_parse_size(text + (relative != 0));
     if (size < 0) {
-        tool_error(tool, "Parameter 'size' expects a non-negative number below 2^64");
+        GError *bad = NULL;
+        img_option_size("size", text + (relative != 0), &(uint64_t){0}, &bad);
+        fprintf(stderr, "qemu-img: %s", bad->message);
+        g_error_free(bad);
         return 1;
     }
     Image image;

@@ -111,7 +111,7 @@ int coroutine_fn img_info(Tool *tool, int argc, char **argv)
     int c;
 
     optind = 0;
-    while ((c = getopt_long(argc, argv, "f:U", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":f:U", longs, NULL)) != -1) {
         switch (c) {
         case 'f':
             o.format = optarg;
@@ -135,12 +135,11 @@ int coroutine_fn img_info(Tool *tool, int argc, char **argv)
         case OPT_OBJECT:
             break;
         default:
-            return 1;
+            return img_bad_option(tool, c, argv);
         }
     }
     if (optind != argc - 1) {
-        tool_error(tool, "Expecting one image file name");
-        return 1;
+        return img_usage_error(tool, "Expecting one image file name");
     }
     o.no_backing = !chain;
     Image image;
@@ -262,7 +261,7 @@ int coroutine_fn img_check(Tool *tool, int argc, char **argv)
     int c;
 
     optind = 0;
-    while ((c = getopt_long(argc, argv, "f:r:T:qU", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":f:r:T:qU", longs, NULL)) != -1) {
         switch (c) {
         case 'f':
             o.format = optarg;
@@ -272,8 +271,8 @@ int coroutine_fn img_check(Tool *tool, int argc, char **argv)
                   : strcmp(optarg, "all") == 0 ? CHECK_FIX_LEAKS | CHECK_FIX_ERRORS
                                                : 0;
             if (!fix) {
-                tool_error(tool, "-r expects \"leaks\" or \"all\" as argument.");
-                return 1;
+                return img_usage_error(
+                    tool, "Unknown option value for -r (expecting 'leaks' or 'all'): %s", optarg);
             }
             break;
         case 'T':
@@ -297,12 +296,11 @@ int coroutine_fn img_check(Tool *tool, int argc, char **argv)
         case OPT_OBJECT:
             break;
         default:
-            return 1;
+            return img_bad_option(tool, c, argv);
         }
     }
     if (optind != argc - 1) {
-        tool_error(tool, "Expecting one image file name");
-        return 1;
+        return img_usage_error(tool, "Expecting one image file name");
     }
     o.writable = fix != 0;
     Image image;

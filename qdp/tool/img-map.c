@@ -78,7 +78,7 @@ int coroutine_fn img_map(Tool *tool, int argc, char **argv)
     int c;
 
     optind = 0;
-    while ((c = getopt_long(argc, argv, "f:s:l:U", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":f:s:l:U", longs, NULL)) != -1) {
         switch (c) {
         case 'f':
             o.format = optarg;
@@ -103,13 +103,12 @@ int coroutine_fn img_map(Tool *tool, int argc, char **argv)
         case OPT_OBJECT:
             break;
         default:
-            return 1;
+            return img_bad_option(tool, c, argv);
         }
     }
     Image image;
     if (optind != argc - 1 || start < 0) {
-        tool_error(tool, "Expecting one image file name");
-        return 1;
+        return img_usage_error(tool, "Expecting one image file name");
     }
     if (!image_co_open(tool, &image, argv[optind], &o, image_opts)) {
         return 1;
@@ -262,7 +261,7 @@ int coroutine_fn img_compare(Tool *tool, int argc, char **argv)
     int c;
 
     optind = 0;
-    while ((c = getopt_long(argc, argv, "f:F:T:pqsU", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":f:F:T:pqsU", longs, NULL)) != -1) {
         switch (c) {
         case 'f':
         case 'F':
@@ -292,12 +291,11 @@ int coroutine_fn img_compare(Tool *tool, int argc, char **argv)
         case OPT_OBJECT:
             break;
         default:
-            return 2;
+            return img_bad_option(tool, c, argv);
         }
     }
     if (optind != argc - 2) {
-        tool_error(tool, "Expecting two image file names");
-        return 2;
+        return img_usage_error(tool, "Expecting two image file names");
     }
     if (!image_co_open(tool, &cmp.image[0], argv[optind], &o[0], image_opts)) {
         return 2;

@@ -41,6 +41,26 @@ static const char *verb(const Request *r)
     return r->op == BLOCK_READ ? "read" : r->op == BLOCK_DISCARD ? "discard" : "wrote";
 }
 
+/* compat: stock calls a failed aio_read "readv". */
+static const char *failed_verb(const Request *r)
+{
+    switch (r->op) {
+    case BLOCK_READ:
+        return r->is_aio ? "readv" : "read";
+    case BLOCK_DISCARD:
+        return "discard";
+    default:
+        return r->is_aio ? "aio_write" : "write";
+    }
+}
+
+/* compat: beyond the end is an I/O error in the tool's words, whatever the port says. */
+static bool outside(const Request *r)
+{
+    uint64_t length = port_length(r->io->port);
+    return r->offset > length || r->len > length - r->offset;
+}
+
 static void dump(const uint8_t *buf, uint64_t offset, uint64_t len)
 {
     for (uint64_t i = 0; i < len; i += 16) {
@@ -71,9 +91,7 @@ static int finish(Request *r, int ret)
 {
     int64_t elapsed = now_ns() - r->start_ns;
     if (ret < 0) {
-        const char *what = r->op == BLOCK_READ ? "read" : r->op == BLOCK_DISCARD ? "discard"
-                                                                                 : "write";
-        printf("%s%s failed: %s\n", r->is_aio ? "aio_" : "", what, strerror(-ret));
+        printf("%s failed: %s\n", failed_verb(r), strerror(-ret));
         return -1;
     }
     int status = 0;
@@ -94,14 +112,11 @@ static int finish(Request *r, int ret)
 static int coroutine_fn run(Request *r)
 {
     r->start_ns = now_ns();
-    uint64_t length = port_length(r->io->port);
-    if (r->offset > length || r->len > length - r->offset) {
-        int outside = finish(r, -EIO); /* compat: the tool's word for it */
-        disk_buffer_free(r->buf);
-        return outside;
-    }
-    int ret = port_co_rwv(r->io->port, r->op, r->offset, r->len,
+    int ret = -EIO;
+    if (!outside(r)) {
+        ret = port_co_rwv(r->io->port, r->op, r->offset, r->len,
                           r->op <= BLOCK_WRITE ? r->iov : NULL, r->niov, r->flags);
+    }
     int status = finish(r, ret);
     disk_buffer_free(r->buf);
     return status;
@@ -123,6 +138,12 @@ static void submit_aio(const Request *from)
 {
     Request *r = g_memdup(from, sizeof(*from));
     r->start_ns = now_ns();
+    if (outside(r)) {
+        finish(r, -EIO);
+        disk_buffer_free(r->buf);
+        g_free(r);
+        return;
+    }
     r->req = (BlockRequest){.done = aio_done, .iov = r->op <= BLOCK_WRITE ? r->iov : NULL,
                             .niov = (uint16_t)r->niov, .offset = r->offset, .len = r->len,
                             .op = r->op, .flags = (uint8_t)r->flags};
@@ -195,6 +216,22 @@ static bool parse_range(Request *r, int argc, char **argv)
     return true;
 }
 
+/* An offset and one length, or more of them where the command takes a vector; else the
+ * command's usage is printed. */
+static bool io_arg_count(const char *command, int count)
+{
+    static const char *const vectors[] = {"readv", "writev", "aio_read", "aio_write", NULL};
+    if (count == 2 || (count > 2 && g_strv_contains(vectors, command))) {
+        return true;
+    }
+    for (const IoCommand *c = io_data_commands; c->name; c++) {
+        if (strcmp(c->name, command) == 0 || g_strcmp0(c->alias, command) == 0) {
+            printf("%s %s -- %s\n", c->name, c->args, c->help);
+        }
+    }
+    return false;
+}
+
 static bool parse_read_options(Request *r, int argc, char **argv)
 {
     int c;
@@ -241,7 +278,7 @@ static bool parse_read_options(Request *r, int argc, char **argv)
 static int coroutine_fn do_read(Io *io, int argc, char **argv, bool aio)
 {
     Request r = {.io = io, .op = BLOCK_READ, .pattern = -1, .is_aio = aio};
-    if (!parse_read_options(&r, argc, argv) || optind + 2 > argc) {
+    if (!parse_read_options(&r, argc, argv) || !io_arg_count(argv[0], argc - optind)) {
         return -1;
     }
     if (!parse_range(&r, argc - optind, argv + optind)) {
@@ -276,6 +313,10 @@ static int coroutine_fn do_write(Io *io, int argc, char **argv, bool aio)
     Request r = {.io = io, .op = BLOCK_WRITE, .pattern = -1, .is_aio = aio};
     bool zero = false, unmap = false, no_fallback = false;
     int c;
+    if (!io->writable) {
+        tool_error(io->tool, "Block node is read-only");
+        return -1;
+    }
     optind = 0;
     while ((c = getopt(argc, argv, "+bcCfnpP:qs:uz")) != -1) {
         switch (c) {
@@ -316,10 +357,10 @@ static int coroutine_fn do_write(Io *io, int argc, char **argv, bool aio)
         return -1;
     }
     if (zero && r.pattern >= 0) {
-        printf("-z and -P cannot be specified at the same time\n");
+        printf("Only one of -z, -P, and -s can be specified at the same time\n");
         return -1;
     }
-    if (optind + 2 > argc) {
+    if (!io_arg_count(argv[0], argc - optind)) {
         return -1;
     }
     if (zero) {
@@ -353,6 +394,10 @@ static int coroutine_fn cmd_discard(Io *io, int argc, char **argv)
 {
     Request r = {.io = io, .op = BLOCK_DISCARD, .pattern = -1};
     int c;
+    if (!io->writable) {
+        tool_error(io->tool, "Block node is read-only");
+        return -1;
+    }
     optind = 0;
     while ((c = getopt(argc, argv, "+Cq")) != -1) {
         if (c == '?') {
@@ -360,7 +405,7 @@ static int coroutine_fn cmd_discard(Io *io, int argc, char **argv)
         }
         r.quiet |= c == 'q';
     }
-    if (optind + 2 != argc || !parse_range(&r, 2, argv + optind)) {
+    if (!io_arg_count(argv[0], argc - optind) || !parse_range(&r, 2, argv + optind)) {
         return -1;
     }
     return run(&r);

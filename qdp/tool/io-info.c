@@ -62,6 +62,14 @@ static int coroutine_fn cmd_truncate(Io *io, int argc, char **argv)
     int64_t size;
     GError *error = NULL;
     int at = argc > 1 && strcmp(argv[1], "-m") == 0 ? 3 : 1;
+    if (!io->writable) {
+        tool_error(io->tool, "Block node is read-only");
+        return -1;
+    }
+    if (at == 3 && strcmp(argv[2], "off") != 0) {
+        printf("preallocation mode %s is not supported yet\n", argv[2]);
+        return -1;
+    }
     if (at >= argc || !io_size_arg(argv[at], &size)) {
         return -1;
     }
@@ -100,6 +108,8 @@ static int coroutine_fn cmd_alloc(Io *io, int argc, char **argv)
     if (!io_size_arg(argv[1], &offset) || (argc == 3 && !io_size_arg(argv[2], &len))) {
         return -1;
     }
+    int64_t length = (int64_t)port_length(io->port);
+    len = offset >= length ? 0 : MIN(len, length - offset);
     for (uint64_t pos = 0; pos < (uint64_t)len;) {
         bool allocated = false;
         uint64_t run;

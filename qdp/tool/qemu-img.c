@@ -2,6 +2,8 @@
 /* qemu-img: which subcommand, and opening images. */
 #include "qdp/tool/qemu-img.h"
 
+#include <getopt.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -32,6 +34,22 @@ static void usage(void)
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
         printf("  %s %s\n", commands[i].name, commands[i].args);
     }
+}
+
+int img_usage_error(const Tool *tool, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    g_autofree char *text = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    tool_error(tool, "%s\nTry 'qemu-img --help' for more information", text);
+    return 1;
+}
+
+int img_bad_option(const Tool *tool, int c, char **argv)
+{
+    return img_usage_error(tool, c == ':' ? "missing argument for option '%s'"
+                                          : "unrecognized option '%s'", argv[optind - 1]);
 }
 
 bool coroutine_fn image_co_open(Tool *tool, Image *image, const char *filename,

@@ -25,6 +25,22 @@ void coroutine_fn image_co_close(Image *image);
 /* "-o a=b,c=d" merged into @options; false with the error printed. */
 bool img_merge_options(Tool *tool, JsonValue *options, const char *text);
 
+/* TEXT and where to find help, to stderr; 1. */
+int img_usage_error(const Tool *tool, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+/* What getopt refused (@c is ':' or '?'; the option strings begin with ':'), the same way. */
+int img_bad_option(const Tool *tool, int c, char **argv);
+
+/* create-options.c: string options of "-o" against @format's table. */
+bool img_options_check(const char *format, const JsonValue *options, GError **errp);
+/* "Formatting 'x', fmt=qcow2 cluster_size=65536 ...": what will be made, defaults too. */
+void img_options_announce(const char *filename, const char *format,
+                          const JsonValue *options, uint64_t size);
+void img_options_help(const char *format);
+/* To blockdev-create's options, for the file and for the format; checked before. */
+void img_options_translate(const char *format, const JsonValue *options, JsonValue *file,
+                           JsonValue *image);
+bool img_option_size(const char *name, const char *text, uint64_t *ret, GError **errp);
+
 /* What create and convert share: make @filename of @format with string options. */
 bool coroutine_fn img_co_create_file(Tool *tool, const char *filename, const char *format,
                                      JsonValue *options, uint64_t size, bool quiet);

@@ -191,6 +191,7 @@ static int parse_options(Tool *tool, Options *o)
     int c;
     optind = 1;
     o->open.writable = true;
+    o->open.unmap = true; /* compat: discards are let through unless told otherwise */
     while ((c = getopt_long(tool->argc, tool->argv, "hVc:rsnCmki:d:t:T:Uf:", long_options,
                             NULL)) != -1) {
         switch (c) {
