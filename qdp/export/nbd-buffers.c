@@ -40,17 +40,23 @@ static unsigned class_of(uint32_t len)
     return MAX(bits, MIN_CLASS);
 }
 
+/* Give back the @count that were used longest ago: those at the end of the list. */
 static void drop(NbdBuffers *buffers, unsigned c, uint32_t count)
 {
     BufferClass *cls = &buffers->classes[c];
-    for (; count > 0; count--) {
-        FreeBuffer *buf = cls->free;
-        cls->free = buf->next;
-        cls->nb_free--;
-        buffers->kept -= UINT64_C(1) << c;
+    FreeBuffer **end = &cls->free;
+
+    for (uint32_t keep = cls->nb_free - count; keep > 0; keep--) {
+        end = &(*end)->next;
+    }
+    while (*end) {
+        FreeBuffer *buf = *end;
+        *end = buf->next;
         disk_buffer_free(buf);
     }
+    cls->nb_free -= count;
     cls->low = cls->nb_free;
+    buffers->kept -= (uint64_t)count << c;
 }
 
 static void trim(LoopTimer *timer)
