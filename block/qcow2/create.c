@@ -42,7 +42,7 @@ static bool make_layout(Layout *l, const BlockdevCreateOptionsQcow2 *o, GError *
         return false;
     }
     l->l1_size = (uint32_t)l1;
-    l->l1_clusters = max_u64(div_round_up(l1 * 8, cluster), 1);
+    l->l1_clusters = div_round_up(l1 * 8, cluster); /* none for a disk of no bytes */
     uint64_t per_block = cluster * 8 / bits;
     l->rb_clusters = 1;
     l->rt_clusters = 1;
@@ -89,7 +89,7 @@ static bool fill_header(uint8_t *buf, const Layout *l, const BlockdevCreateOptio
     h->cluster_bits = be32_make(l->cluster_bits);
     h->size = be64_make(o->size);
     h->l1_size = be32_make(l->l1_size);
-    h->l1_table_offset = be64_make(l->l1_offset);
+    h->l1_table_offset = be64_make(l->l1_size ? l->l1_offset : 0);
     h->refcount_table_offset = be64_make(l->rt_offset);
     h->refcount_table_clusters = be32_make((uint32_t)l->rt_clusters);
     if (v3) {
