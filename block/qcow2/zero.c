@@ -216,8 +216,10 @@ int coroutine_fn qcow2_co_discard(BlockNode *node, uint64_t offset, uint64_t len
     }
     while (cluster < stop) {
         uint64_t done;
+        /* Version 3 says "zero" even where nothing lies below: as with write-zeroes, a
+         * backing file that comes later must not show through. */
         int ret = co_discard_clusters(q, cluster, stop - cluster,
-                                      node->backing_child != NULL, &done);
+                                      q->version >= 3 || node->backing_child, &done);
         if (ret < 0) {
             return ret;
         }
