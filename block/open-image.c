@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "block/base/error.h"
+#include "block/base/json-crumple.h"
 #include "block/graph-private.h"
 #include "block/open-private.h"
 #include "qapi/keyval.h"
@@ -150,16 +151,40 @@ BlockNode *coroutine_fn open_co_file_name(Graph *graph, const char *filename,
     return open_format_over(graph, file, format, extra, inherit, errp);
 }
 
+/* compat: a "file" child that names only its file is a file, or a block device. */
+static void complete_file(JsonValue *options)
+{
+    for (JsonValue *child = json_object_lookup(options, "file");
+         child && json_type(child) == JSON_OBJECT; child = json_object_lookup(child, "file")) {
+        const JsonValue *path = json_object_lookup(child, "filename");
+        if (path && json_get_string(path) && !json_object_lookup(child, "driver")) {
+            json_object_set_string(child, "driver", path_driver(json_get_string(path)));
+        }
+    }
+}
+
 /* "json:{...}": with "driver" it is the whole truth; with only "file" it is probed. */
 static BlockNode *coroutine_fn open_json_name(Graph *graph, const char *filename,
                                               const char *format,
                                               const OpenInherit *inherit, GError **errp)
 {
-    g_autoptr(JsonValue) options = keyval_parse(filename, NULL, NULL, errp);
+    GError *error = NULL;
+    g_autoptr(JsonValue) options = keyval_parse(filename, NULL, NULL, &error);
     if (!options) {
+        g_propagate_prefixed_error(errp, error, "Could not parse the JSON options: ");
         return NULL;
     }
-    if (!json_object_lookup(options, "driver")) {
+    if (!json_crumple(options, errp)) {
+        return NULL;
+    }
+    const JsonValue *name = json_object_lookup(options, "driver");
+    const char *driver = name ? json_get_string(name) : NULL;
+    if (driver && !driver_lookup_name(driver)) {
+        error_set(errp, "Unknown driver '%s'", driver);
+        return NULL;
+    }
+    complete_file(options);
+    if (!name) {
         JsonValue *file = json_object_lookup(options, "file");
         if (!format && file && json_type(file) == JSON_OBJECT) {
             BlockNode *node = open_json(graph, file, inherit, errp);
