@@ -88,7 +88,7 @@ bool img_option_size(const char *name, const char *text, uint64_t *ret, GError *
     if (size < 0) {
         error_set(errp, "Parameter '%s' expects a non-negative number below 2^64\n"
                         "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, "
-                        "peta-\nand exabytes, respectively.\n", name);
+                        "peta-\nand exabytes, respectively.", name);
         return false;
     }
     *ret = (uint64_t)size;

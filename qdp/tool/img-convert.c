@@ -202,6 +202,13 @@ static bool parse_options(Tool *tool, int argc, char **argv, ConvertOptions *o)
             break;
         case 'S':
             o->sparse = tool_parse_size(optarg);
+            if (o->sparse == -EINVAL) {
+                tool_error(tool, "Invalid buffer size for sparse output specified. You may use "
+                                 "k, M, G, T, P or E suffixes for");
+                tool_error(tool, "kilobytes, megabytes, gigabytes, terabytes, petabytes and "
+                                 "exabytes.");
+                return false;
+            }
             if (o->sparse < 0 || o->sparse % 512 || o->sparse > 16 * MiB) {
                 tool_error(tool, "Invalid buffer size for sparse output specified. Valid sizes "
                                  "are multiples of 512 up to 16777216. Select 0 to disable "
@@ -291,7 +298,7 @@ static bool coroutine_fn open_target(Convert *c, ConvertOptions *o, const char *
         return false;
     }
     if (backing && !json_object_lookup(o->create, "backing_fmt")) {
-        tool_error(c->tool, "backing format must be specified");
+        tool_error(c->tool, "Use of backing file requires explicit backing format");
         return false;
     }
     if (!o->no_create &&

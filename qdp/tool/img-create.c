@@ -45,9 +45,15 @@ bool coroutine_fn img_co_make(Tool *tool, const char *filename, const char *form
 {
     g_autoptr(JsonValue) file = json_object();
     g_autoptr(JsonValue) image = json_object();
+    static const char *const modes[] = {"off", "metadata", "falloc", "full", NULL};
     bool raw = strcmp(format, "raw") == 0;
 
     if (!img_options_check(format, options, errp)) {
+        return false;
+    }
+    const char *mode = text_option(options, "preallocation");
+    if (raw && mode && !g_strv_contains(modes, mode)) {
+        error_set(errp, "invalid parameter value: %s", mode); /* compat */
         return false;
     }
     img_options_translate(format, options, file, image);
@@ -78,6 +84,12 @@ bool coroutine_fn img_co_create_file(Tool *tool, const char *filename, const cha
         img_options_announce(filename, format, options, size);
     }
     if (!ok || !img_co_make(tool, filename, format, options, size, &error)) {
+        if (g_str_has_prefix(error->message, "Image size too large for file format")) {
+            tool_error(tool, "%s: The image size is too large for file format '%s' (try using a "
+                             "larger cluster size)", filename, format);
+            g_error_free(error);
+            return false;
+        }
         tool_error(tool, "%s: %s", filename, error->message);
         g_error_free(error);
         return false;
@@ -285,8 +297,7 @@ int coroutine_fn img_resize(Tool *tool, int argc, char **argv)
     if (size < 0) {
         GError *bad = NULL;
         img_option_size("size", text + (relative != 0), &(uint64_t){0}, &bad);
-        fprintf(stderr, "qemu-img: %s", bad->message);
-        g_error_free(bad);
+        tool_error_free(tool, bad);
         return 1;
     }
     Image image;

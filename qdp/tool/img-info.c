@@ -97,6 +97,38 @@ static void print_json(const ImageInfo *info, JsonValue *list)
     json_free(json);
 }
 
+static void free_info(void *info)
+{
+    qapi_free_ImageInfo(info);
+}
+
+/* Describe the image, and with @chain those below it, each opened alone: what a header names
+ * is looked at, never trusted. False with the error printed. */
+static bool coroutine_fn collect(Tool *tool, const char *filename, ImageOpenOptions *o,
+                                 bool image_opts, bool chain, GPtrArray *infos)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    const ImageInfo *info = NULL;
+
+    do {
+        if (!g_hash_table_add(seen, g_strdup(filename))) {
+            tool_error(tool, "Backing file '%s' creates an infinite loop.", filename);
+            return false;
+        }
+        Image image;
+        if (!image_co_open(tool, &image, filename, o, image_opts)) {
+            return false;
+        }
+        g_ptr_array_add(infos, describe(image.node));
+        image_co_close(&image);
+        info = infos->pdata[infos->len - 1];
+        filename = info->full_backing_filename;
+        o->format = info->backing_filename_format;
+        image_opts = false;
+    } while (chain && filename);
+    return true;
+}
+
 int coroutine_fn img_info(Tool *tool, int argc, char **argv)
 {
     static const struct option longs[] = {
@@ -141,28 +173,24 @@ int coroutine_fn img_info(Tool *tool, int argc, char **argv)
     if (optind != argc - 1) {
         return img_usage_error(tool, "Expecting one image file name");
     }
-    o.no_backing = !chain;
-    Image image;
-    if (!image_co_open(tool, &image, argv[optind], &o, image_opts)) {
+    g_autoptr(GPtrArray) infos = g_ptr_array_new_with_free_func(free_info);
+    if (!collect(tool, argv[optind], &o, image_opts, chain, infos)) {
         return 1;
     }
     g_autoptr(JsonValue) list = json && chain ? json_array() : NULL;
-    BlockNode *node = image.node;
-    for (bool first = true; node; first = false) {
-        g_autoptr(ImageInfo) info = describe(node);
+    for (guint i = 0; i < infos->len; i++) {
+        const ImageInfo *info = infos->pdata[i];
         if (json) {
             print_json(info, list);
         } else {
-            printf("%s", first ? "" : "\n");
+            printf("%s", i ? "\n" : "");
             print_human(info);
         }
-        node = chain ? node_backing(node) : NULL;
     }
     if (list) {
         g_autofree char *text = json_to_string_pretty(list);
         printf("%s\n", text);
     }
-    image_co_close(&image);
     return 0;
 }
 

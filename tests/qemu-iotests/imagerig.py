@@ -54,7 +54,7 @@ class Result:
         return self.text() == other.text()
 
 
-SPEED = re.compile(r'\d+ ops; [0-9:.]+ sec \([^)]*\)')
+SPEED = re.compile(r'\d+ ops; [0-9:.]+( sec)? \([^)]*\)')
 
 
 def tidy(text):
