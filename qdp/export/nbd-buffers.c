@@ -2,11 +2,13 @@
 /*
  * HOT. Aligned I/O buffers by power-of-two classes, kept for reuse.
  *
- * B1 at most KEEP_BYTES are kept unused; what is beyond goes back to the system at
- * once; B2 what was not needed during a whole TRIM_NS goes back too, so that an idle
- * server holds nothing (the timer sleeps while nothing is kept).
+ * B1 at most KEEP_BYTES are kept unused; what is beyond goes back to the system at once;
+ * B2 what was not needed during a whole TRIM_NS goes back too, so that an idle server
+ *    holds nothing: neither buffers, nor stacks, nor what the C library keeps after them
+ *    (the timer sleeps while nothing is kept).
  */
 #include <glib.h>
+#include <malloc.h>
 
 #include "block/aio/disk.h"
 #include "qdp/export/nbd.h"
@@ -67,6 +69,19 @@ static void trim(LoopTimer *timer)
     }
     if (buffers->kept) {
         loop_timer_arm(timer, loop_now_ns(buffers->loop) + TRIM_NS);
+        return;
+    }
+    coroutine_pool_trim();
+#ifdef __GLIBC__
+    malloc_trim(
+        64u << 10); /* its own threshold grows with the largest block ever freed */
+#endif
+}
+
+void nbd_buffers_trim_later(NbdBuffers *buffers)
+{
+    if (!loop_timer_armed(&buffers->trim_timer)) {
+        loop_timer_arm(&buffers->trim_timer, loop_now_ns(buffers->loop) + TRIM_NS);
     }
 }
 
@@ -123,10 +138,7 @@ void nbd_buffer_put(NbdBuffers *buffers, void *ptr, uint32_t len)
     cls->free = buf;
     cls->nb_free++;
     buffers->kept += UINT64_C(1) << c;
-    if (!loop_timer_armed(&buffers->trim_timer)) {
-        cls->low = 0;
-        loop_timer_arm(&buffers->trim_timer, loop_now_ns(buffers->loop) + TRIM_NS);
-    }
+    nbd_buffers_trim_later(buffers);
 }
 
 uint64_t nbd_buffers_in_use(const NbdBuffers *buffers)

@@ -11,6 +11,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "block/base/error.h"
@@ -95,8 +96,9 @@ static void conn_free(LoopWork *work)
     }
     nbd_send_area_free(conn->area);
     g_free(conn->context_export);
-    g_free(conn->window);
+    munmap(conn->window, NBD_WINDOW);
     g_free(conn);
+    nbd_buffers_trim_later(server->buffers);
     if (server->listening && !loop_timer_armed(&server->accept_again)) {
         loop_fd_watch(&server->listener, POLLIN); /* there is room again */
     }
@@ -124,14 +126,22 @@ static void coroutine_fn conn_entry(void *opaque)
 
 static void conn_new(NbdServer *server, int fd)
 {
-    NbdConn *conn = g_new0(NbdConn, 1);
     int one = 1;
+    /* a mapping of its own: of a small client's window only the first page ever exists
+     */
+    void *window = mmap(NULL, NBD_WINDOW, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (window == MAP_FAILED) {
+        close(fd);
+        return;
+    }
+    NbdConn *conn = g_new0(NbdConn, 1);
 
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one,
                sizeof(one)); /* fails on unix: fine */
     conn->server = server;
     conn->fd = fd;
-    conn->window = g_malloc(NBD_WINDOW);
+    conn->window = window;
     nbd_slots_init(&conn->out);
     nbd_slots_init(&conn->sending);
     nbd_slots_init(&conn->status_waiting);

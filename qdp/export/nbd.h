@@ -232,6 +232,8 @@ void nbd_buffers_free(NbdBuffers *buffers); /* all must be back */
 /* @len 1 .. 32 MiB; NULL when there is no memory. */
 void *nbd_buffer_get(NbdBuffers *buffers, uint32_t len);
 void nbd_buffer_put(NbdBuffers *buffers, void *buf, uint32_t len);
+/* Something large was let go: when all is idle, give memory back to the system. */
+void nbd_buffers_trim_later(NbdBuffers *buffers);
 uint64_t nbd_buffers_in_use(const NbdBuffers *buffers); /* bytes handed out */
 
 #endif
