@@ -2,10 +2,10 @@
 /*
  * HOT. Aligned I/O buffers by power-of-two classes, kept for reuse.
  *
- * B1 at most KEEP_BYTES are kept unused; what is beyond goes back to the system at once;
- * B2 what was not needed during a whole TRIM_NS goes back too, so that an idle server
- *    holds nothing: neither buffers, nor stacks, nor what the C library keeps after them
- *    (the timer sleeps while nothing is kept).
+ * B1 at most KEEP_BYTES are kept unused; what is beyond goes back to the system;
+ * B2 what was not needed during a whole TRIM_NS goes back too, so that an idle
+ *    server holds nothing: neither buffers, nor stacks, nor what the C library
+ *    keeps after them (the timer sleeps while nothing is kept).
  */
 #include <glib.h>
 #include <malloc.h>
