@@ -96,6 +96,10 @@ static void coroutine_fn check_l2_entry(Check *c, uint64_t entry, bool active)
         return;
     }
     uint64_t offset = entry & QCOW2_L2_OFFSET_MASK;
+    if (entry & ~(QCOW2_COPIED | QCOW2_L2_OFFSET_MASK | QCOW2_ZERO)) {
+        say(c, true, "ERROR found l2 entry with reserved bits set: %" PRIx64, entry);
+        c->res->corruptions++;
+    }
     if (!offset) {
         return;
     }
@@ -148,6 +152,10 @@ static int coroutine_fn check_l1(Check *c, uint64_t offset, uint64_t entries, bo
     for (uint64_t i = 0; ret == 0 && i < entries; i++) {
         uint64_t entry = be64_get(l1[i]);
         uint64_t table = entry & QCOW2_L1_OFFSET_MASK;
+        if (entry & ~(QCOW2_COPIED | QCOW2_L1_OFFSET_MASK)) {
+            say(c, true, "ERROR found L1 entry with reserved bits set: %" PRIx64, entry);
+            c->res->corruptions++;
+        }
         if (!table) {
             continue;
         }

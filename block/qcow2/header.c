@@ -227,7 +227,7 @@ static bool check_tables(Qcow2 *q, const Qcow2DiskHeader *h, GError **errp)
         error_set(errp, "Snapshot table invalid");
         return false;
     }
-    q->node->length = round_up(size, 512);
+    q->node->length = round_down(size, 512); /* compat: whole sectors, as stock */
     return true;
 }
 

@@ -68,9 +68,8 @@ def run(*command, env=None, stdin=None):
     done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, timeout=TIMEOUT, text=True, check=False,
                           errors='replace', env=dict(os.environ, **(env or {})), **source)
-    if done.returncode < 0:
-        raise AssertionError('%s died of signal %d\n%s' % (' '.join(map(str, command)),
-                                                           -done.returncode, done.stderr))
+    if done.returncode < 0 or 'Sanitizer' in done.stderr or 'runtime error:' in done.stderr:
+        raise AssertionError('%s died: %d\n%s' % (' '.join(map(str, command)), done.returncode, done.stderr))
     return Result(done.returncode, tidy(done.stdout), tidy(done.stderr))
 
 
