@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The Linux AIO engine (aio=native): one small context per loop, one io_submit per turn,
- * completions read from the ring in user space after an eventfd told of them.
+ * completions read from the ring in user space.
  *
- * A context takes 128 events: the system-wide limit (fs.aio-max-nr, 65536) is shared by
- * hundreds of disks.  What does not fit waits in a queue; the guest never sees EAGAIN.
+ * A1 a context takes 128 events: the system-wide limit (fs.aio-max-nr, 65536) is shared
+ *    by hundreds of disks; what does not fit waits in a queue, the guest never sees
+ *    EAGAIN;
+ * A2 the ring is looked at in every round of the turn (two loads); the eventfd only ends
+ *    the wait. Where the backend can watch for edges, its counter is never read: each
+ *    completion is a new edge;
+ * A3 what the kernel refuses for good (fdsync before 4.18) is done by a thread, which
+ *    knows the fall-backs and the right error.
  */
 #include <errno.h>
 #include <libaio.h>
@@ -25,6 +31,7 @@ struct LaioContext {
     LoopFd event;
     ListLink queue;   /* DiskOp.link: not yet submitted */
     unsigned in_flight;
+    bool no_sync; /* A3 */
     struct iocb iocbs[MAX_EVENTS];
     struct iocb *free[MAX_EVENTS];
     unsigned nb_free;
@@ -89,14 +96,29 @@ static void reap(LaioContext *laio)
     }
 }
 
+bool laio_reap(Loop *loop)
+{
+    LaioContext *laio = loop->laio;
+    uint64_t before = loop->stats.completions;
+
+    if (!laio || !laio->in_flight) {
+        return false;
+    }
+    reap(laio);
+    return loop->stats.completions != before;
+}
+
 static void event_ready(LoopFd *watch, unsigned revents)
 {
     LaioContext *laio = container_of(watch, LaioContext, event);
     uint64_t count;
-    laio->loop->stats.system_calls++;
-    while (read(watch->fd, &count, sizeof(count)) < 0 && errno == EINTR) {
+
+    if (!laio->loop->backend->edges) {
+        laio->loop->stats.system_calls++;
+        while (read(watch->fd, &count, sizeof(count)) < 0 && errno == EINTR) {
+        }
     }
-    reap(laio);
+    laio_reap(laio->loop);
 }
 
 bool laio_open(Loop *loop, GError **errp)
@@ -124,7 +146,7 @@ bool laio_open(Loop *loop, GError **errp)
         laio->free[laio->nb_free++] = &laio->iocbs[i];
     }
     loop_fd_init(&laio->event, loop, fd, event_ready);
-    loop_fd_watch(&laio->event, POLLIN);
+    loop_fd_watch(&laio->event, POLLIN | (loop->backend->edges ? LOOP_FD_EDGE : 0));
     loop->laio = laio;
     return true;
 }
@@ -142,14 +164,20 @@ void laio_free(Loop *loop)
     loop->laio = NULL;
 }
 
-void laio_start(Loop *loop, DiskOp *op)
+bool laio_start(Loop *loop, DiskOp *op)
 {
-    list_append(&loop->laio->queue, &op->link);
+    LaioContext *laio = loop->laio;
+
+    if (op->type != DISK_READ && op->type != DISK_WRITE &&
+        (op->type != DISK_SYNC || laio->no_sync)) {
+        return false;
+    }
+    list_append(&laio->queue, &op->link);
+    return true;
 }
 
-static struct iocb *prepare(LaioContext *laio, DiskOp *op)
+static void prepare_rw(struct iocb *iocb, const DiskOp *op)
 {
-    struct iocb *iocb = laio->free[--laio->nb_free];
     int fd = disk_op_fd(op);
     DiskPiece p;
 
@@ -166,6 +194,17 @@ static struct iocb *prepare(LaioContext *laio, DiskOp *op)
     if (op->type == DISK_WRITE && (op->flags & DISK_FUA)) {
         iocb->aio_rw_flags = RWF_DSYNC;
     }
+}
+
+static struct iocb *prepare(LaioContext *laio, DiskOp *op)
+{
+    struct iocb *iocb = laio->free[--laio->nb_free];
+
+    if (op->type == DISK_SYNC) {
+        io_prep_fdsync(iocb, disk_op_fd(op));
+    } else {
+        prepare_rw(iocb, op);
+    }
     iocb->data = op;
     io_set_eventfd(iocb, laio->event.fd);
     return iocb;
@@ -175,6 +214,7 @@ static struct iocb *prepare(LaioContext *laio, DiskOp *op)
 static void refused(LaioContext *laio, struct iocb *iocb)
 {
     DiskOp *op = iocb->data;
+    laio->no_sync |= op->type == DISK_SYNC;
     laio->free[laio->nb_free++] = iocb;
     threads_start(laio->loop, op);
 }

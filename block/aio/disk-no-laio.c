@@ -9,9 +9,14 @@ bool laio_open(Loop *loop, GError **errp)
     return false;
 }
 
-void laio_start(Loop *loop, DiskOp *op)
+bool laio_start(Loop *loop, DiskOp *op)
 {
-    threads_start(loop, op);
+    return false;
+}
+
+bool laio_reap(Loop *loop)
+{
+    return false;
 }
 
 void laio_flush(Loop *loop)

@@ -161,21 +161,19 @@ void disk_op_complete(DiskOp *op, int ret)
 static void start_on_engine(Loop *loop, DiskOp *op)
 {
     loop->stats.submitted_ops++;
-    bool rw = op->type == DISK_READ || op->type == DISK_WRITE;
     switch (op->file->engine) {
     case DISK_ENGINE_RING:
         loop->backend->disk_start(loop, op);
-        break;
+        return;
     case DISK_ENGINE_LAIO:
-        if (rw) {
-            laio_start(loop, op);
-            break;
+        if (laio_start(loop, op)) {
+            return;
         }
-        /* fall through */
-    default:
-        threads_start(loop, op);
+        break;
+    case DISK_ENGINE_THREADS:
         break;
     }
+    threads_start(loop, op);
 }
 
 /* Execute @op here and now. True when it ended (result set), false on EAGAIN. */
@@ -215,7 +213,7 @@ static bool start(Loop *loop, DiskOp *op, uint64_t *budget)
 bool loop_disk_stage(Loop *loop)
 {
     uint64_t budget = INLINE_BUDGET;
-    bool progress = false;
+    bool progress = laio_reap(loop);
     ListLink batch;
 
     list_init(&batch);

@@ -81,7 +81,8 @@ static uint32_t wanted(const FdState *state)
     uint32_t events = 0;
     if (state->watch) {
         /* EPOLL* and POLL* agree in value for these */
-        events |= state->watch->events & (POLLIN | POLLOUT | POLLPRI | POLLRDHUP);
+        events |= state->watch->events & (POLLIN | POLLOUT | POLLPRI | POLLRDHUP |
+                                          LOOP_FD_EDGE);
     }
     return events | (state->recv ? EPOLLIN : 0) | (state->send ? EPOLLOUT : 0);
 }
@@ -256,6 +257,7 @@ static void epoll_turn(Loop *loop, int64_t timeout_ns)
 
 const LoopBackend loop_backend_epoll = {
     .name = "epoll",
+    .edges = true,
     .init = epoll_init,
     .fini = epoll_fini,
     .fd_watch = epoll_fd_watch,

@@ -10,8 +10,12 @@
 #include "block/aio/disk.h"
 #include "block/aio/loop.h"
 
+/* With loop_fd_watch(), of a backend that has edges: tell each event once. */
+#define LOOP_FD_EDGE (1u << 31) /* EPOLLET */
+
 typedef struct LoopBackend {
     const char *name;
+    bool edges; /* knows LOOP_FD_EDGE */
     bool (*init)(Loop *loop, GError **errp);
     void (*fini)(Loop *loop);
     void (*fd_watch)(LoopFd *watch);  /* watch->events changed */
@@ -93,7 +97,8 @@ void threads_run(Loop *loop, LoopWork *done, void (*fn)(void *opaque), void *opa
 void threads_flush(Loop *loop); /* hand over what was started */
 void threads_free(Loop *loop);
 bool laio_open(Loop *loop, GError **errp);
-void laio_start(Loop *loop, DiskOp *op);
+bool laio_start(Loop *loop, DiskOp *op); /* false: not an operation for it */
+bool laio_reap(Loop *loop); /* run what has completed; false when nothing had */
 void laio_flush(Loop *loop); /* one io_submit for all that was started */
 void laio_free(Loop *loop);
 

@@ -213,7 +213,9 @@ static void turn(Loop *loop)
         }
         /* Nothing is left to do: what the turn has produced goes out. */
         run_hooks(loop);
-        if (!sock_stage(loop) || !has_ready(loop)) {
+        sock_stage(loop);
+        laio_flush(loop);
+        if (!has_ready(loop) && !laio_reap(loop)) {
             break;
         }
     }
