@@ -59,6 +59,9 @@ struct Coroutine {
 #endif
 };
 
+/* Has this thread more pooled stacks than coroutine_pool_trim() would leave? */
+bool coroutine_pool_excess(void);
+
 /* Prepare @co so that the first switch to it calls @main with @co. */
 void co_context_init(Coroutine *co, void (*main)(Coroutine *co));
 #ifdef CO_UCONTEXT

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Coroutines: life, entering and yielding, and the pool of stacks.  How the processor
- * changes stacks is in co-switch.h; locks are in co-lock.c.
+ * changes stacks is in co-switch-*.S and co-context.c; locks are in co-lock.c.
  *
  * A stack is one mapping: a guard page, then the stack; the Coroutine itself lies at its
  * upper end, so that a new coroutine costs no second allocation.
@@ -23,8 +23,9 @@
 #endif
 #define DATA_STACK    (64u * 1024 * STACK_FACTOR)
 #define CONTROL_STACK (256u * 1024 * STACK_FACTOR)
-#define POOL_RESERVE  4    /* data stacks kept when idle */
-#define POOL_MAX      256  /* data stacks kept at all */
+#define POOL_RESERVE  4   /* data stacks kept when idle */
+#define POOL_MAX      256 /* data stacks kept at all */
+#define CONTROL_MAX   2
 
 typedef struct StackPool {
     Coroutine *free;
@@ -99,7 +100,7 @@ Coroutine *coroutine_new(CoroutineEntry *entry, void *opaque, CoroutineStack kin
 static void coroutine_put(Coroutine *co)
 {
     StackPool *pool = &pools[co->kind];
-    unsigned keep = co->kind == CO_STACK_DATA ? POOL_MAX : 2;
+    unsigned keep = co->kind == CO_STACK_DATA ? POOL_MAX : CONTROL_MAX;
 
     if (pool->count >= keep) {
         stack_unmap(co);
@@ -108,6 +109,11 @@ static void coroutine_put(Coroutine *co)
     co->caller = pool->free;
     pool->free = co;
     pool->count++;
+}
+
+bool coroutine_pool_excess(void)
+{
+    return pools[CO_STACK_DATA].count > POOL_RESERVE || pools[CO_STACK_CONTROL].count;
 }
 
 void coroutine_pool_trim(void)

@@ -52,6 +52,8 @@ struct Loop {
     ListLink disk_finished; /* DiskOp.link: done to be called in stage 3 */
     LoopTimer **timers;     /* a binary heap */
     int nb_timers, max_timers;
+    LoopTimer trim;         /* armed while there are stacks to give back */
+    uint64_t trim_turns;    /* stats.turns when it was armed */
     /* loop_post() */
     _Atomic(LoopWork *) posted; /* a stack, linked by link.next */
     LoopFd post_fd;

@@ -24,6 +24,9 @@
 #include "block/base/error.h"
 
 #define READY_ROUNDS 16
+/* Stacks go back to the system after a second with fewer turns than this. */
+#define TRIM_NS    INT64_C(1000000000)
+#define TRIM_TURNS 100
 
 static int64_t clock_ns(void)
 {
@@ -110,6 +113,7 @@ Loop *loop_new(LoopKind kind, GError **errp)
     list_init(&loop->disk_finished);
     loop->signal_fd.fd = -1;
     loop->now_ns = clock_ns();
+    loop_timer_init(&loop->trim, loop, trim_fired);
     if (!start_backend(loop, kind, errp)) {
         g_free(loop);
         return NULL;
@@ -201,6 +205,23 @@ static bool has_ready(const Loop *loop)
            !list_empty(&loop->cancelled);
 }
 
+static void trim_fired(LoopTimer *timer)
+{
+    Loop *loop = timer->loop;
+
+    if (loop->stats.turns - loop->trim_turns < TRIM_TURNS) {
+        coroutine_pool_trim();
+    } /* else busy: the end of this turn arms it again */
+}
+
+static void trim_arm(Loop *loop)
+{
+    if (coroutine_pool_excess() && !loop_timer_armed(&loop->trim)) {
+        loop->trim_turns = loop->stats.turns;
+        loop_timer_arm(&loop->trim, loop->now_ns + TRIM_NS);
+    }
+}
+
 static void turn(Loop *loop)
 {
     loop->stats.turns++;
@@ -223,6 +244,7 @@ static void turn(Loop *loop)
     sock_stage(loop);
     laio_flush(loop);
     threads_flush(loop);
+    trim_arm(loop);
 
     int64_t timeout = -1;
     if (has_ready(loop) || loop->stop) {
