@@ -28,6 +28,8 @@
 #define TRIM_NS    INT64_C(1000000000)
 #define TRIM_TURNS 100
 
+static void trim_fired(LoopTimer *timer);
+
 static int64_t clock_ns(void)
 {
     struct timespec ts;
