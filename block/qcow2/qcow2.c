@@ -183,7 +183,6 @@ static bool coroutine_fn qcow2_co_open(BlockNode *node, const BlockdevOptions *o
 /* Q9: other programs may have changed the file since we last wrote it. */
 static bool coroutine_fn read_again(Qcow2 *q, GError **errp)
 {
-    g_autofree char *backing_file = g_strdup(q->node->backing_file);
     l2_cache_clear(q);
     refcount_clear(q);
     node_refresh_length(q->file);
