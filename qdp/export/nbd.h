@@ -27,9 +27,8 @@
 #define NBD_CONN_SLOTS 256u         /* requests in flight per connection */
 #define NBD_SLOT_CHUNK 16u          /* slots are made so many at a time */
 #define NBD_CONN_BYTES (64u << 20)  /* of buffers in use per connection */
-#define NBD_SERVER_BYTES                                                               \
-    (256u << 20) /* all connections; beyond it one request each                        \
-                  */
+/* All connections together; beyond it one request of each. */
+#define NBD_SERVER_BYTES   (256u << 20)
 #define NBD_HANDSHAKE_NS   (INT64_C(10) * 1000000000)
 #define NBD_MAX_EXTENTS    65536u /* in one answer to BLOCK_STATUS */
 #define NBD_STATUS_AT_ONCE 4u     /* BLOCK_STATUS coroutines per connection */
