@@ -152,6 +152,10 @@ typedef struct Compare {
     Tool *tool;
     Image image[2];
     uint8_t *buf[2];
+    struct {
+        uint64_t end; /* how far the status holds */
+        unsigned status;
+    } run[2];
     bool strict, quiet;
 } Compare;
 
@@ -163,16 +167,30 @@ static int coroutine_fn compare_report(const Compare *c, const char *text, uint6
     return 1;
 }
 
-/* Bytes of image @i from @pos on; zero when it reads as zeros. -errno in *ret. */
-static bool coroutine_fn compare_read(Compare *c, int i, uint64_t pos, uint64_t *len, int *ret)
+/* What image @i has at @pos, and for how many bytes. compat: strict mode compares the kind of
+ * the whole extent and whether it ends with the image. */
+static unsigned coroutine_fn compare_status(Compare *c, int i, uint64_t pos, uint64_t *len,
+                                            int *ret)
 {
+    const unsigned mask = EXTENT_DATA | EXTENT_ZERO | EXTENT_ALLOCATED;
+    uint64_t end = port_length(c->image[i].port);
     BlockExtent extent;
-    *ret = port_co_status(c->image[i].port, pos, *len, &extent);
-    if (*ret < 0) {
-        return false;
+
+    *ret = 0;
+    if (pos >= c->run[i].end) {
+        c->run[i].end = pos;
+        while (c->run[i].end < end) {
+            *ret = port_co_status(c->image[i].port, c->run[i].end, end - c->run[i].end, &extent);
+            if (*ret < 0 || (c->run[i].end > pos &&
+                             (extent.flags & mask) != (c->run[i].status & mask))) {
+                break;
+            }
+            c->run[i].status = extent.flags & (mask | EXTENT_EOF);
+            c->run[i].end += extent.len;
+        }
     }
-    *len = min_u64(*len, extent.len);
-    return extent.flags & EXTENT_ZERO;
+    *len = min_u64(*len, c->run[i].end - pos);
+    return c->run[i].status;
 }
 
 static int coroutine_fn compare_range(Compare *c, uint64_t pos, uint64_t end)
@@ -180,9 +198,15 @@ static int coroutine_fn compare_range(Compare *c, uint64_t pos, uint64_t end)
     while (pos < end) {
         uint64_t len = min_u64(end - pos, COMPARE_BYTES);
         int ret;
-        bool zero0 = compare_read(c, 0, pos, &len, &ret);
-        bool zero1 = ret == 0 && compare_read(c, 1, pos, &len, &ret);
-        if (ret == 0 && !(zero0 && zero1)) {
+        unsigned first = compare_status(c, 0, pos, &len, &ret);
+        unsigned second = ret == 0 ? compare_status(c, 1, pos, &len, &ret) : 0;
+        if (ret == 0 && c->strict && first != second) {
+            if (!c->quiet) {
+                printf("Strict mode: Offset %" G_GUINT64_FORMAT " block status mismatch!\n", pos);
+            }
+            return 1;
+        }
+        if (ret == 0 && !(first & second & EXTENT_ZERO)) {
             for (int i = 0; i < 2 && ret == 0; i++) {
                 ret = port_co_read(c->image[i].port, pos, len, c->buf[i], 0);
             }
@@ -209,11 +233,13 @@ static int coroutine_fn compare_tail(Compare *c, int longer, uint64_t pos, uint6
     while (pos < end) {
         uint64_t len = min_u64(end - pos, COMPARE_BYTES);
         int ret;
-        bool zero = compare_read(c, longer, pos, &len, &ret);
-        if (ret == 0 && !zero) {
+        unsigned status = compare_status(c, longer, pos, &len, &ret);
+        if (ret == 0 && !(status & EXTENT_ZERO)) {
             ret = port_co_read(c->image[longer].port, pos, len, c->buf[0], 0);
-            if (ret == 0 && !buffer_is_zero(c->buf[0], len)) {
-                return compare_report(c, "Content mismatch", pos);
+            for (uint64_t k = 0; ret == 0 && k < len; k += 512) {
+                if (!buffer_is_zero(c->buf[0] + k, min_u64(512, len - k))) {
+                    return compare_report(c, "Content mismatch", pos + k);
+                }
             }
         }
         if (ret < 0) {
