@@ -151,7 +151,8 @@ bool coroutine_fn export_co_add(ExportRegistry *registry,
     export->id = g_strdup(options->id);
     export->node_name = g_strdup(options->node_name);
     export->nbd = nbd;
-    list_append(&registry->exports, &export->link);
+    list_prepend(&registry->exports,
+                 &export->link); /* compat: the newest is listed first */
     return true;
 }
 
@@ -198,7 +199,8 @@ bool coroutine_fn export_co_nbd_stop(ExportRegistry *registry, GError **errp)
      * an export while another is being removed. */
     nbd_server_cut(registry->nbd);
     while (!list_empty(&registry->exports)) {
-        remove_export(registry, list_first(&registry->exports, Export, link));
+        /* compat: the oldest goes, and is told, first */
+        remove_export(registry, container_of(registry->exports.prev, Export, link));
     }
     NbdServer *server = registry->nbd;
     registry->nbd = NULL;
