@@ -19,6 +19,7 @@ struct DiskFile {
     DiskEngine engine;
     bool inline_all;   /* synchronous by nature: executed in stage 3 */
     bool inline_reads; /* reads are tried with RWF_NOWAIT first */
+    uint8_t slow_rounds; /* in a row: inline I/O that held the loop up */
     DiskFileInfo info;
 };
 

@@ -4,6 +4,10 @@
  * the engine.  Operations on files that are synchronous by nature (tmpfs) are executed
  * right here, within a byte budget per round, so that sockets are not starved; buffered
  * reads are tried here with RWF_NOWAIT first.
+ *
+ * A file system may refuse RWF_NOWAIT and yet be slow (NFS does): inline I/O that takes
+ * much longer than copying memory, several rounds in a row, makes the file an ordinary
+ * one for good.
  */
 #include "block/aio/disk.h"
 
@@ -15,11 +19,20 @@
 #include "block/aio/coroutine-private.h"
 #include "block/aio/disk-private.h"
 #include "block/base/error.h"
+#include "block/base/iov.h"
 
 #define INLINE_BUDGET (1u << 20) /* bytes of inline I/O per round of stage 3 */
+#define SLOW_OP_NS    INT64_C(500000)
+#define SLOW_BYTE_NS  4
+#define SLOW_ROUNDS   8
 
 static void kernel_submit(DiskFile *file, DiskOp *op)
 {
+    if (file->info.direct && (op->type == DISK_READ || op->type == DISK_WRITE)) {
+        uint64_t align = file->info.offset_align;
+        g_assert(!((op->offset | op->len) & (align - 1))); /* D4 */
+        g_assert(iov_is_aligned(op->iov, op->niov, file->info.mem_align));
+    }
     list_append(&file->loop->disk_pending, &op->link);
 }
 
@@ -112,6 +125,9 @@ DiskFile *disk_file_new_custom(Loop *loop, const DiskFileOps *ops, void *opaque,
 void disk_file_free(DiskFile *file)
 {
     if (file) {
+        if (file->loop->judged == file) {
+            file->loop->judged = NULL;
+        }
         file->ops->close(file);
         g_free(file);
     }
@@ -192,16 +208,31 @@ static bool run_inline(Loop *loop, DiskOp *op, int rwf_flags)
     }
 }
 
+/* What one round of the stage did inline. */
+typedef struct Round {
+    uint64_t budget;
+    uint64_t nb_ops, bytes;
+    bool mixed; /* by more than one file that is synchronous by nature */
+    int64_t begin_ns;
+} Round;
+
 /* How to start one operation; true when it ended inline. */
-static bool start(Loop *loop, DiskOp *op, uint64_t *budget)
+static bool start(Loop *loop, DiskOp *op, Round *round)
 {
     DiskFile *file = op->file;
     if (file->inline_all) {
-        *budget -= MIN(*budget, op->len + 512);
+        if (!round->nb_ops) {
+            round->begin_ns = loop_clock_read();
+            loop->judged = file;
+        }
+        round->mixed |= loop->judged != file;
+        round->nb_ops++;
+        round->bytes += op->len;
+        round->budget -= MIN(round->budget, op->len + 512);
         return run_inline(loop, op, 0);
     }
     if (file->inline_reads && op->type == DISK_READ) {
-        *budget -= MIN(*budget, op->len + 512);
+        round->budget -= MIN(round->budget, op->len + 512);
         if (run_inline(loop, op, RWF_NOWAIT)) {
             return true;
         }
@@ -210,9 +241,22 @@ static bool start(Loop *loop, DiskOp *op, uint64_t *budget)
     return false;
 }
 
+/* The callbacks' own time counts as well: the bound is far above it. */
+static void judge(DiskFile *file, const Round *round)
+{
+    int64_t spent = loop_clock_read() - round->begin_ns;
+    int64_t fair = (int64_t)(round->nb_ops * SLOW_OP_NS + round->bytes * SLOW_BYTE_NS);
+
+    if (spent <= fair) {
+        file->slow_rounds = 0;
+    } else if (++file->slow_rounds >= SLOW_ROUNDS) {
+        file->inline_all = false;
+    }
+}
+
 bool loop_disk_stage(Loop *loop)
 {
-    uint64_t budget = INLINE_BUDGET;
+    Round round = {.budget = INLINE_BUDGET};
     bool progress = laio_reap(loop);
     ListLink batch;
 
@@ -224,14 +268,18 @@ bool loop_disk_stage(Loop *loop)
         progress = true;
         op->done(op, op->result);
     }
-    while (budget > 0 && !list_empty(&loop->disk_pending)) {
+    while (round.budget > 0 && !list_empty(&loop->disk_pending)) {
         DiskOp *op = list_first(&loop->disk_pending, DiskOp, link);
         list_remove(&op->link);
         progress = true;
-        if (start(loop, op, &budget)) {
+        if (start(loop, op, &round)) {
             op->done(op, op->result);
         }
     }
+    if (loop->judged && !round.mixed) {
+        judge(loop->judged, &round);
+    }
+    loop->judged = NULL;
     return progress;
 }
 

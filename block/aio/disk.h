@@ -38,8 +38,7 @@ typedef enum DiskOpType {
 } DiskOpType;
 
 enum {
-    DISK_FUA = 1,       /* with DISK_WRITE: durable when done (RWF_DSYNC) */
-    DISK_NO_EXTEND = 2, /* assert in debug builds that a write stays below EOF */
+    DISK_FUA = 1, /* with DISK_WRITE: durable when done (RWF_DSYNC) */
 };
 
 struct DiskOp {

@@ -50,6 +50,7 @@ struct Loop {
     ListLink cancelled;     /* SockOp.link: to be ended with -ECANCELED */
     ListLink disk_pending;  /* DiskOp.link: to be started in stage 3 */
     ListLink disk_finished; /* DiskOp.link: done to be called in stage 3 */
+    DiskFile *judged; /* did inline I/O in this round (disk.c); NULL when it is freed */
     LoopTimer **timers;     /* a binary heap */
     int nb_timers, max_timers;
     LoopTimer trim;         /* armed while there are stacks to give back */
@@ -72,6 +73,7 @@ struct Loop {
 /* Put a coroutine on the ready list: it runs in stage 2. */
 void loop_ready(Loop *loop, Coroutine *co);
 
+int64_t loop_clock_read(void); /* CLOCK_MONOTONIC now, ns */
 /* Backends call this after the wait, before the first callback. */
 void loop_clock_update(Loop *loop);
 

@@ -30,7 +30,7 @@
 
 static void trim_fired(LoopTimer *timer);
 
-static int64_t clock_ns(void)
+int64_t loop_clock_read(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -114,7 +114,7 @@ Loop *loop_new(LoopKind kind, GError **errp)
     list_init(&loop->disk_pending);
     list_init(&loop->disk_finished);
     loop->signal_fd.fd = -1;
-    loop->now_ns = clock_ns();
+    loop->now_ns = loop_clock_read();
     loop_timer_init(&loop->trim, loop, trim_fired);
     if (!start_backend(loop, kind, errp)) {
         g_free(loop);
@@ -253,7 +253,7 @@ static void turn(Loop *loop)
         timeout = 0;
     } else if (loop->nb_timers) {
         /* one reading of the clock: MAX() evaluates twice, and below 0 is for ever */
-        timeout = loop_timers_next(loop) - clock_ns();
+        timeout = loop_timers_next(loop) - loop_clock_read();
         timeout = MAX(timeout, 0);
     }
     loop->backend->turn(loop, timeout);
@@ -261,7 +261,7 @@ static void turn(Loop *loop)
 
 void loop_clock_update(Loop *loop)
 {
-    loop->now_ns = clock_ns();
+    loop->now_ns = loop_clock_read();
 }
 
 void loop_run(Loop *loop)
@@ -346,7 +346,7 @@ void coroutine_fn co_sleep_ns(Loop *loop, int64_t duration_ns)
 {
     Sleeper sleeper = {.co = coroutine_self()};
     loop_timer_init(&sleeper.timer, loop, sleep_over);
-    loop_timer_arm(&sleeper.timer, clock_ns() + duration_ns);
+    loop_timer_arm(&sleeper.timer, loop_clock_read() + duration_ns);
     coroutine_yield();
 }
 
