@@ -141,6 +141,8 @@ struct BlockDriver {
     int coroutine_fn (*co_status)(BlockNode *node, uint64_t offset, uint64_t len,
                                   BlockExtent *ret);
     /* Change the length. NULL: cannot. */
+    /* Let go of every cluster, so that the backing file shows everywhere; may be NULL. */
+    int coroutine_fn (*co_make_empty)(BlockNode *node);
     bool coroutine_fn (*co_truncate)(BlockNode *node, uint64_t size, GError **errp);
     /* The first writer came / the last writer left (safety.md Q11). Drained, before
      * requests of the new state. May be NULL. */

@@ -242,6 +242,11 @@ void node_counters_foreach(BlockNode *node,
     }
 }
 
+int coroutine_fn node_co_make_empty(BlockNode *node)
+{
+    return node->drv->co_make_empty ? node->drv->co_make_empty(node) : -ENOTSUP;
+}
+
 int coroutine_fn node_co_check(BlockNode *node, unsigned fix,
                                void (*message)(void *opaque, bool is_error,
                                                const char *text),

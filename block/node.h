@@ -83,6 +83,10 @@ BlockNode *coroutine_fn node_co_open_image(Graph *graph, const char *filename,
 bool coroutine_fn image_co_create(Graph *graph, const BlockdevCreateOptions *options,
                                   GError **errp);
 
+/* Let go of all that this one layer has, so that its backing file shows everywhere: after
+ * a commit. -ENOTSUP when the format cannot. */
+int coroutine_fn node_co_make_empty(BlockNode *node);
+
 /* ---- checking ---- */
 typedef struct CheckResult {
     int64_t check_errors, corruptions, leaks;

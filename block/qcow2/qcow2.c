@@ -351,6 +351,7 @@ const BlockDriver driver_qcow2 = {
     .co_write_zeroes = qcow2_co_write_zeroes,
     .co_discard = qcow2_co_discard,
     .co_flush = qcow2_co_flush,
+    .co_make_empty = qcow2_co_make_empty,
     .co_truncate = qcow2_co_truncate,
     .co_set_writing = qcow2_co_set_writing,
     .co_quiesce = qcow2_co_quiesce,

@@ -264,6 +264,7 @@ int coroutine_fn qcow2_co_write_zeroes(BlockNode *node, uint64_t offset, uint64_
 int coroutine_fn qcow2_co_discard(BlockNode *node, uint64_t offset, uint64_t len);
 
 /* Drop whole clusters without leaving zero flags: what lies behind a new, smaller end. */
+int coroutine_fn qcow2_co_make_empty(BlockNode *node);
 int coroutine_fn qcow2_co_discard_all(Qcow2 *q, uint64_t offset, uint64_t len);
 
 /* ---- resize.c ---- */

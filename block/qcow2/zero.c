@@ -245,3 +245,16 @@ int coroutine_fn qcow2_co_discard_all(Qcow2 *q, uint64_t offset, uint64_t len)
     }
     return 0;
 }
+
+int coroutine_fn qcow2_co_make_empty(BlockNode *node)
+{
+    Qcow2 *q = node->state;
+    if (q->corrupt) {
+        return -EIO;
+    }
+    int ret = qcow2_co_discard_all(q, 0, node->length);
+    if (ret == 0) {
+        qcow2_co_epoch(q);
+    }
+    return ret;
+}

@@ -15,6 +15,7 @@ static const struct {
     const char *args;
 } commands[] = {
     {"check", img_check, "[-f fmt] [-r leaks|all] [-U] [-q] [--output=human|json] filename"},
+    {"commit", img_commit, "[-f fmt] [-t cache] [-b base] [-d] [-p] [-q] filename"},
     {"compare", img_compare, "[-f fmt] [-F fmt] [-s] [-q] [-U] filename1 filename2"},
     {"convert", img_convert,
      "[-f fmt] [-O fmt] [-o options] [-B backing] [-F fmt] [-n] [-q] [-p] [-t cache] "

@@ -8,7 +8,7 @@
 typedef int coroutine_fn ImgCommand(Tool *tool, int argc, char **argv);
 
 ImgCommand img_create, img_info, img_check, img_map, img_convert, img_compare, img_resize,
-    img_rebase;
+    img_rebase, img_commit;
 
 /* One image opened behind a port. */
 typedef struct Image {
