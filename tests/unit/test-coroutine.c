@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Coroutines: switching, nesting, stacks, and the order in which locks are handed on. */
+#include <glib.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "block/aio/coroutine.h"
+#include "block/aio/loop.h"
+
+static GString *trace;
+
+static void note(const char *what)
+{
+    g_string_append(trace, what);
+}
+
+/* ---- switching ---- */
+
+static void coroutine_fn inner(void *opaque)
+{
+    note("i1 ");
+    g_assert_true(coroutine_self() == *(Coroutine **)opaque);
+    coroutine_yield();
+    note("i2 ");
+}
+
+static void coroutine_fn outer(void *opaque)
+{
+    Coroutine *child;
+
+    note("o1 ");
+    child = coroutine_new(inner, &child, CO_STACK_DATA);
+    coroutine_enter(child);
+    note("o2 ");
+    coroutine_yield();
+    coroutine_enter(child);
+    note("o3 ");
+}
+
+static void test_nesting(void)
+{
+    Coroutine *co = coroutine_new(outer, NULL, CO_STACK_CONTROL);
+
+    trace = g_string_new(NULL);
+    g_assert_false(in_coroutine());
+    coroutine_enter(co);
+    note("main ");
+    g_assert_false(in_coroutine());
+    coroutine_enter(co);
+    g_assert_cmpstr(trace->str, ==, "o1 i1 o2 main i2 o3 ");
+    g_string_free(trace, TRUE);
+}
+
+/* Callee-saved registers, the vector unit's rounding and errno-like locals survive. */
+static void coroutine_fn arithmetic(void *opaque)
+{
+    double *result = opaque;
+    double a = 1.5, b = 2.25, c = -3.125, d = 0.5;
+    long long k[12];
+
+    for (int i = 0; i < 12; i++) {
+        k[i] = i * 0x123456789abLL;
+    }
+    for (int round = 0; round < 100; round++) {
+        a = a * 1.0625 + b;
+        b = b * 0.5 - c;
+        c = c + d;
+        coroutine_yield();
+        d = d * 0.75 + 0.125;
+        for (int i = 0; i < 12; i++) {
+            g_assert_cmpint(k[i], ==, i * 0x123456789abLL + round);
+            k[i]++;
+        }
+    }
+    *result = a + b + c + d;
+}
+
+static void test_registers(void)
+{
+    double result[50];
+    Coroutine *co[50];
+
+    for (int i = 0; i < 50; i++) {
+        result[i] = i;
+        co[i] = coroutine_new(arithmetic, &result[i], CO_STACK_DATA);
+    }
+    for (int round = 0; round <= 100; round++) {
+        for (int i = 0; i < 50; i++) {
+            coroutine_enter(co[i]);
+        }
+    }
+    for (int i = 1; i < 50; i++) {
+        g_assert_cmpfloat(result[i], ==, result[0]);
+    }
+    coroutine_pool_trim();
+}
+
+/* ---- stacks ---- */
+
+static int __attribute__((noinline)) deep(int levels)
+{
+    volatile char pad[512];
+
+    memset((char *)pad, levels, sizeof(pad));
+    return levels ? deep(levels - 1) + pad[17] - (char)levels + 1 : 0;
+}
+
+static void coroutine_fn use_stack(void *opaque)
+{
+    g_assert_cmpint(deep(GPOINTER_TO_INT(opaque)), ==, GPOINTER_TO_INT(opaque));
+}
+
+/* 48 KiB of a data stack, 200 KiB of a control stack are there to be used. */
+static void test_stack_size(void)
+{
+    coroutine_enter(coroutine_new(use_stack, GINT_TO_POINTER(80), CO_STACK_DATA));
+    coroutine_enter(coroutine_new(use_stack, GINT_TO_POINTER(340), CO_STACK_CONTROL));
+}
+
+/* Beyond the end is the guard page: a crash here, not damage there. */
+static void test_overflow(void)
+{
+    if (g_test_subprocess()) {
+        signal(SIGSEGV, SIG_DFL);
+        coroutine_enter(coroutine_new(use_stack, GINT_TO_POINTER(4000), CO_STACK_DATA));
+        exit(0); /* not reached: the guard was missed */
+    }
+    g_test_trap_subprocess(NULL, 10 * 1000000, 0);
+    g_assert_false(g_test_trap_has_passed());
+}
+
+static void coroutine_fn yield_once(void *opaque)
+{
+    coroutine_yield();
+    ++*(int *)opaque;
+}
+
+static void test_many(void)
+{
+    enum { MANY = 2000 };
+    Coroutine **co = g_new(Coroutine *, MANY);
+    int count = 0;
+
+    for (int i = 0; i < MANY; i++) {
+        co[i] = coroutine_new(yield_once, &count, CO_STACK_DATA);
+        coroutine_enter(co[i]);
+    }
+    for (int i = 0; i < MANY; i++) {
+        coroutine_enter(co[i]);
+    }
+    g_assert_cmpint(count, ==, MANY);
+    coroutine_pool_trim();
+    g_free(co);
+}
+
+/* ---- locks ---- */
+
+typedef struct Locks {
+    Loop *loop;
+    CoMutex mutex;
+    CoQueue queue;
+    CoRwlock rwlock;
+    int running;
+} Locks;
+
+static void finished(Locks *locks)
+{
+    if (--locks->running == 0) {
+        loop_stop(locks->loop);
+    }
+}
+
+static void locks_init(Locks *locks)
+{
+    g_autoptr(GError) error = NULL;
+
+    locks->loop = loop_new(LOOP_EPOLL, &error);
+    g_assert_no_error(error);
+    co_mutex_init(&locks->mutex, locks->loop);
+    co_queue_init(&locks->queue, locks->loop);
+    co_rwlock_init(&locks->rwlock, locks->loop);
+    trace = g_string_new(NULL);
+}
+
+static void locks_fini(Locks *locks, const char *expected)
+{
+    if (locks->running) {
+        loop_run(locks->loop);
+    }
+    g_assert_cmpstr(trace->str, ==, expected);
+    g_string_free(trace, TRUE);
+    loop_free(locks->loop);
+}
+
+typedef struct User {
+    Locks *locks;
+    char name;
+} User;
+
+static void coroutine_fn mutex_user(void *opaque)
+{
+    User *user = opaque;
+    Locks *locks = user->locks;
+
+    co_mutex_lock(&locks->mutex);
+    g_string_append_c(trace, user->name);
+    g_assert_false(co_mutex_trylock(&locks->mutex));
+    co_sleep_ns(locks->loop, 100000);
+    g_string_append_c(trace, user->name);
+    co_mutex_unlock(&locks->mutex);
+    finished(locks);
+}
+
+static void test_mutex_fifo(void)
+{
+    Locks locks = {.running = 3};
+    User users[3] = {{&locks, 'a'}, {&locks, 'b'}, {&locks, 'c'}};
+
+    locks_init(&locks);
+    for (int i = 0; i < 3; i++) {
+        coroutine_enter(coroutine_new(mutex_user, &users[i], CO_STACK_DATA));
+    }
+    locks_fini(&locks, "aabbcc");
+}
+
+static void coroutine_fn queue_user(void *opaque)
+{
+    User *user = opaque;
+
+    co_queue_wait(&user->locks->queue);
+    g_string_append_c(trace, user->name);
+    finished(user->locks);
+}
+
+static void test_queue(void)
+{
+    Locks locks = {.running = 3};
+    User users[3] = {{&locks, 'a'}, {&locks, 'b'}, {&locks, 'c'}};
+
+    locks_init(&locks);
+    g_assert_false(co_queue_wake_one(&locks.queue));
+    for (int i = 0; i < 3; i++) {
+        coroutine_enter(coroutine_new(queue_user, &users[i], CO_STACK_DATA));
+    }
+    g_assert_cmpstr(trace->str, ==, "");
+    g_assert_false(co_queue_empty(&locks.queue));
+    g_assert_true(co_queue_wake_one(&locks.queue));
+    co_queue_wake_all(&locks.queue);
+    g_assert_true(co_queue_empty(&locks.queue));
+    locks_fini(&locks, "abc");
+}
+
+static void coroutine_fn rwlock_user(void *opaque)
+{
+    User *user = opaque;
+    Locks *locks = user->locks;
+    bool writer = g_ascii_isupper(user->name);
+
+    if (writer) {
+        co_rwlock_wrlock(&locks->rwlock);
+    } else {
+        co_rwlock_rdlock(&locks->rwlock);
+    }
+    g_string_append_c(trace, user->name);
+    co_sleep_ns(locks->loop, 2000000);
+    g_string_append_c(trace, user->name);
+    co_rwlock_unlock(&locks->rwlock);
+    finished(locks);
+}
+
+/* Readers share; a writer that waits keeps later readers behind it. */
+static void test_rwlock(void)
+{
+    Locks locks = {.running = 5};
+    User users[5] = {
+        {&locks, 'a'}, {&locks, 'b'}, {&locks, 'W'}, {&locks, 'c'}, {&locks, 'd'}};
+
+    locks_init(&locks);
+    for (int i = 0; i < 5; i++) {
+        coroutine_enter(coroutine_new(rwlock_user, &users[i], CO_STACK_DATA));
+    }
+    locks_fini(&locks, "ababWWcdcd");
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/coroutine/nesting", test_nesting);
+    g_test_add_func("/coroutine/registers", test_registers);
+    g_test_add_func("/coroutine/stack-size", test_stack_size);
+    g_test_add_func("/coroutine/overflow", test_overflow);
+    g_test_add_func("/coroutine/many", test_many);
+    g_test_add_func("/coroutine/mutex-fifo", test_mutex_fifo);
+    g_test_add_func("/coroutine/queue", test_queue);
+    g_test_add_func("/coroutine/rwlock", test_rwlock);
+    return g_test_run();
+}
