@@ -381,8 +381,11 @@ static int rewrite_backing(uint8_t *head, size_t cluster, const char *name, cons
         }
         pos += sizeof(ext) + len;
     }
+    if (strlen(name) > QCOW2_MAX_BACKING_NAME) {
+        return -EINVAL;
+    }
     size_t need = at + 8 + round_up(strlen(format), 8) + 8 + strlen(name);
-    if (need > cluster || strlen(name) > QCOW2_MAX_BACKING_NAME) {
+    if (need > cluster) {
         return -ENOSPC;
     }
     if (format[0]) {
@@ -446,6 +449,11 @@ int coroutine_fn img_rebase(Tool *tool, int argc, char **argv)
             return img_usage_error(tool, "Must specify backing file (-b) or use unsafe mode (-u)");
         }
         tool_error(tool, "Only rebase -u is supported yet");
+        return 1;
+    }
+    if (backing_format[0] && strcmp(backing_format, "qcow2") != 0 &&
+        strcmp(backing_format, "raw") != 0) {
+        tool_error(tool, "Invalid format name: '%s'", backing_format);
         return 1;
     }
     if (backing[0] && !backing_format[0] && g_strcmp0(getenv("QEMU_IMG_COMPAT"), "2.12") != 0) {
