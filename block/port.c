@@ -26,6 +26,9 @@ static void account(BlockPort *port, BlockRequest *req, int ret)
     PortOpStats *stats = &port->stats.op[req->op];
     int64_t now = loop_now_ns(port->graph->loop);
 
+    if (ret == -ENOTSUP && (req->flags & BLOCK_NO_FALLBACK)) {
+        return; /* the answer to a question, not a fault of the disk */
+    }
     if (ret < 0) {
         stats->failed++;
         const GraphEvents *events = port->graph->events;
