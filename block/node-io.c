@@ -265,6 +265,10 @@ static void extent_from_map(BlockNode *node, const MapResult *map, BlockExtent *
     switch (map->kind) {
     case MAP_ZERO:
         ret->flags |= EXTENT_ZERO;
+        if (ret->flags & EXTENT_OFFSET) { /* zeros with a place reserved for data */
+            ret->host_offset = map->offset;
+            ret->file = node->file_child ? node->file_child : node;
+        }
         break;
     case MAP_CHILD:
         if (map->child == node->file_child) {

@@ -57,6 +57,7 @@ static uint64_t run_length(const Qcow2 *q, const L2Slice *slice, unsigned i, Map
     unsigned n = 1u << q->slice_bits;
     uint64_t bytes = q->cluster_size - in_cluster;
     uint64_t expect = first + q->cluster_size;
+    unsigned at = i;
 
     while (bytes < len && ++i < n) {
         uint64_t entry = slice->entries ? slice->entries[i] : 0;
@@ -71,7 +72,10 @@ static uint64_t run_length(const Qcow2 *q, const L2Slice *slice, unsigned i, Map
             expect += q->cluster_size;
         } else if (classify(entry) != kind || kind == CLUSTER_COMPRESSED ||
                    (kind == CLUSTER_ZERO && op == MAP_OP_STATUS &&
-                    !(entry & QCOW2_L2_OFFSET_MASK) != !(first & QCOW2_L2_OFFSET_MASK))) {
+                    (entry & QCOW2_L2_OFFSET_MASK) !=
+                        ((first & QCOW2_L2_OFFSET_MASK)
+                             ? (first & QCOW2_L2_OFFSET_MASK) + (i - at) * q->cluster_size
+                             : 0))) {
             break;
         }
         bytes += q->cluster_size;
