@@ -317,6 +317,10 @@ int coroutine_fn img_check(Tool *tool, int argc, char **argv)
             break;
         case OPT_OUTPUT:
             out.json = strcmp(optarg, "json") == 0;
+            if (!out.json && strcmp(optarg, "human") != 0) {
+                tool_error(tool, "--output must be used with human or json as argument.");
+                return 1;
+            }
             break;
         case OPT_IMAGE_OPTS:
             image_opts = true;

@@ -61,6 +61,17 @@ static bool map_continues(const MapOutput *out, const BlockExtent *next)
            (!(e->flags & EXTENT_OFFSET) || e->host_offset + e->len == next->host_offset);
 }
 
+static bool map_size(Tool *tool, const char *what, const char *text, int64_t *ret)
+{
+    *ret = tool_parse_size(text);
+    if (*ret < 0) {
+        tool_error(tool, "Invalid %s specified. You may use k, M, G, T, P or E suffixes for",
+                   what);
+        tool_error(tool, "kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
+    }
+    return *ret >= 0;
+}
+
 int coroutine_fn img_map(Tool *tool, int argc, char **argv)
 {
     static const struct option longs[] = {
@@ -88,17 +99,25 @@ int coroutine_fn img_map(Tool *tool, int argc, char **argv)
             break;
         case OPT_OUTPUT:
             out.json = strcmp(optarg, "json") == 0;
+            if (!out.json && strcmp(optarg, "human") != 0) {
+                tool_error(tool, "--output must be used with human or json as argument.");
+                return 1;
+            }
             break;
         case OPT_IMAGE_OPTS:
             image_opts = true;
             break;
         case 's':
         case OPT_START:
-            start = tool_parse_size(optarg);
+            if (!map_size(tool, "start offset", optarg, &start)) {
+                return 1;
+            }
             break;
         case 'l':
         case OPT_MAX_LENGTH:
-            max = tool_parse_size(optarg);
+            if (!map_size(tool, "max length", optarg, &max)) {
+                return 1;
+            }
             break;
         case OPT_OBJECT:
             break;
@@ -107,7 +126,7 @@ int coroutine_fn img_map(Tool *tool, int argc, char **argv)
         }
     }
     Image image;
-    if (optind != argc - 1 || start < 0) {
+    if (optind != argc - 1) {
         return img_usage_error(tool, "Expecting one image file name");
     }
     if (!image_co_open(tool, &image, argv[optind], &o, image_opts)) {
@@ -137,8 +156,12 @@ int coroutine_fn img_map(Tool *tool, int argc, char **argv)
     if (status == 0) {
         status = map_flush(tool, &out) ? 0 : 1;
     }
+    if (out.json && out.first) { /* compat: nothing is one extent of no bytes */
+        printf("[{ \"start\": %" G_GINT64_FORMAT ", \"length\": 0, \"depth\": 0, "
+               "\"present\": false, \"zero\": false, \"data\": false}", start);
+    }
     if (out.json) {
-        printf("%s]\n", out.first ? "[" : "");
+        printf("]\n");
     }
     image_co_close(&image);
     return status;
