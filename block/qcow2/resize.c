@@ -10,26 +10,52 @@
 #include "block/base/error.h"
 #include "block/qcow2/qcow2.h"
 
+#define MAX_SHORT_RUNS 64
+
+/*
+ * @want clusters in one run. Runs that are too short are held until it is found, so that
+ * the search does not come to them again, and given back then. -EFBIG: there is none (the
+ * clusters that one refcount block counts are the longest run).
+ */
+static int coroutine_fn co_alloc_contiguous(Qcow2 *q, uint64_t want, uint64_t *ret_offset)
+{
+    struct {
+        uint64_t offset, count;
+    } held[MAX_SHORT_RUNS];
+    unsigned nb_held = 0;
+    int ret = -EFBIG;
+
+    while (nb_held < MAX_SHORT_RUNS) {
+        uint64_t got;
+        bool zero;
+        ret = alloc_co_clusters(q, want, ret_offset, &got, &zero);
+        if (ret < 0 || got == want) {
+            break;
+        }
+        held[nb_held].offset = *ret_offset;
+        held[nb_held++].count = got;
+        ret = -EFBIG;
+    }
+    while (nb_held > 0) {
+        nb_held--;
+        alloc_co_unused(q, held[nb_held].offset, held[nb_held].count);
+    }
+    return ret;
+}
+
 /* The L1 table of @l1_size entries at a new place; then the header; then let go. */
 static int coroutine_fn co_move_l1(Qcow2 *q, uint32_t l1_size)
 {
     uint64_t bytes = round_up((uint64_t)l1_size * 8, 512);
     uint64_t clusters = clusters_for(q, bytes);
-    uint64_t offset, got;
-    bool zero;
+    uint64_t offset;
     uint64_t *l1 = g_try_new0(uint64_t, l1_size);
     be64 *disk = disk_buffer_try_alloc(4096, round_up(bytes, 4096));
     uint8_t *dirty = g_try_malloc0(div_round_up(bytes, 512) / 8 + 1);
     int ret = l1 && disk && dirty ? 0 : -ENOMEM;
 
-    while (ret == 0) {
-        ret = alloc_co_clusters(q, clusters, &offset, &got, &zero);
-        if (ret < 0 || got == clusters) {
-            break;
-        }
-        /* The rest of a window is too short: it stays in use by nobody, and is counted
-         * down again, behind our back to be found by a later scan. */
-        alloc_co_unused(q, offset, got);
+    if (ret == 0) {
+        ret = co_alloc_contiguous(q, clusters, &offset);
     }
     if (ret == 0) {
         memcpy(l1, q->l1, MIN(l1_size, q->l1_size) * sizeof(*l1));
