@@ -10,13 +10,23 @@
 
 #include "qapi/keyval.h"
 
-typedef struct Options {
+typedef struct IoOptions {
     ImageOpenOptions open;
     GPtrArray *commands;
     JsonValue *extra;
     bool image_opts;
     bool writethrough;
+    const char *shown; /* in errors instead of a list of options; NULL: nothing */
 } Options;
+
+static int coroutine_fn cmd_open(Io *io, int argc, char **argv);
+static int coroutine_fn cmd_close(Io *io, int argc, char **argv);
+
+static const IoCommand file_commands[] = {
+    {"open", "o", 1, -1, "[-rsnU] [-t cache] [-o options] [path]", "open a file", cmd_open},
+    {"close", "c", 0, 0, NULL, "close the open file", cmd_close},
+    {.name = NULL},
+};
 
 static void usage(void)
 {
@@ -31,15 +41,16 @@ static void usage(void)
            "  -i, --aio MODE       threads, native or io_uring\n"
            "  -U, --force-share    share everything\n"
            "      --image-opts     the file is a list of options\n"
-           "  -s, -k, -m, -C, -T   accepted and ignored\n");
+           "  -k                   the same as -i native\n"
+           "  -m, -T               accepted and ignored\n");
 }
 
 /* ---- commands ---- */
 
 static const IoCommand *find_command(const char *name)
 {
-    const IoCommand *tables[] = {io_data_commands, io_info_commands};
-    for (int t = 0; t < 2; t++) {
+    const IoCommand *tables[] = {io_data_commands, io_info_commands, file_commands};
+    for (int t = 0; t < 3; t++) {
         for (const IoCommand *c = tables[t]; c->name; c++) {
             if (strcmp(c->name, name) == 0 || (c->alias && strcmp(c->alias, name) == 0)) {
                 return c;
@@ -51,8 +62,8 @@ static const IoCommand *find_command(const char *name)
 
 static void help_all(void)
 {
-    const IoCommand *tables[] = {io_data_commands, io_info_commands};
-    for (int t = 0; t < 2; t++) {
+    const IoCommand *tables[] = {io_data_commands, io_info_commands, file_commands};
+    for (int t = 0; t < 3; t++) {
         for (const IoCommand *c = tables[t]; c->name; c++) {
             printf("%s %s -- %s\n", c->name, c->args ? c->args : "", c->help);
         }
@@ -82,6 +93,10 @@ static int coroutine_fn run_command(Io *io, char *line)
     const IoCommand *c = find_command(argv[0]);
     if (!c) {
         fprintf(stderr, "command \"%s\" not found\n", argv[0]);
+        return -1;
+    }
+    if (!io->port && strcmp(c->name, "open") != 0 && strcmp(c->name, "sleep") != 0) {
+        fprintf(stderr, "no file open, try 'help open'\n");
         return -1;
     }
     if (argc - 1 < c->min_args || (c->max_args >= 0 && argc - 1 > c->max_args)) {
@@ -114,7 +129,12 @@ static int coroutine_fn command_loop(Io *io, const Options *o)
     }
     char *line = NULL;
     size_t room = 0;
-    while (!io->quit && getline(&line, &room, stdin) > 0) {
+    for (;;) {
+        fputs(io->quit ? "" : "qemu-io> ", stdout);
+        fflush(stdout);
+        if (io->quit || getline(&line, &room, stdin) <= 0) {
+            break;
+        }
         g_strchomp(line);
         status |= run_command(io, line) < 0;
         fflush(stdout);
@@ -139,8 +159,9 @@ static bool coroutine_fn open_image(Io *io, const char *filename, const Options 
         io->node = node_co_open_image(io->tool->graph, filename, &o->open, &error);
     }
     if (!io->node) {
-        tool_error(io->tool, "can't open%s%s: %s", o->image_opts ? "" : " device ",
-                   o->image_opts ? "" : filename, error->message);
+        const char *shown = o->image_opts ? o->shown : filename;
+        tool_error(io->tool, "can't open%s%s: %s", shown ? " device " : "", shown ? shown : "",
+                   error->message);
         g_error_free(error);
         return false;
     }
@@ -149,8 +170,11 @@ static bool coroutine_fn open_image(Io *io, const char *filename, const Options 
     if (!io->port) {
         tool_error_free(io->tool, error);
         node_co_unref(io->node);
+        io->node = NULL;
         return false;
     }
+    io->writable = o->open.writable;
+    io->writethrough = o->writethrough;
     return true;
 }
 
@@ -169,7 +193,74 @@ static bool coroutine_fn close_image(Io *io)
     }
     port_co_free(io->port);
     node_co_unref(io->node);
+    io->port = NULL;
+    io->node = NULL;
     return ok;
+}
+
+static int coroutine_fn cmd_close(Io *io, int argc, char **argv)
+{
+    return close_image(io) ? 0 : -1;
+}
+
+/* "driver=x,key=value" and a path as one list of options. */
+static char *with_path(const char *options, const char *path)
+{
+    if (!path) {
+        return g_strdup(options);
+    }
+    g_auto(GStrv) parts = g_strsplit(path, ",", -1);
+    g_autofree char *escaped = g_strjoinv(",,", parts);
+    return g_strconcat(options, ",file.filename=", escaped, NULL);
+}
+
+static int coroutine_fn cmd_open(Io *io, int argc, char **argv)
+{
+    Options o = {.open = {.writable = true, .unmap = true}};
+    const char *list = NULL;
+    int c;
+
+    optind = 0;
+    while ((c = getopt(argc, argv, "snCro:ki:t:d:U")) != -1) {
+        switch (c) {
+        case 'n':
+            o.open.direct = true;
+            break;
+        case 'r':
+            o.open.writable = false;
+            break;
+        case 'U':
+            o.open.force_share = true;
+            break;
+        case 'o':
+            list = optarg;
+            break;
+        case 't':
+            if (!tool_parse_cache(optarg, &o.open, &o.writethrough)) {
+                tool_error(io->tool, "Invalid cache option: %s", optarg);
+                return -1;
+            }
+            break;
+        case '?':
+            printf("%s %s -- %s\n", argv[0], file_commands[0].args, file_commands[0].help);
+            return -1;
+        default:
+            tool_error(io->tool, "option -%c is not supported yet", c);
+            return -1;
+        }
+    }
+    if (argc - optind > 1 || (optind == argc && !list)) {
+        printf("%s %s -- %s\n", argv[0], file_commands[0].args, file_commands[0].help);
+        return -1;
+    }
+    if (io->port) {
+        tool_error(io->tool, "file open already, try 'help close'");
+        return -1;
+    }
+    o.image_opts = list != NULL;
+    o.shown = argv[optind];
+    g_autofree char *name = list ? with_path(list, argv[optind]) : g_strdup(argv[optind]);
+    return open_image(io, name, &o) ? 0 : -1;
 }
 
 enum { OPT_IMAGE_OPTS = 256, OPT_OBJECT };
@@ -239,8 +330,10 @@ static int parse_options(Tool *tool, Options *o)
         case 'h':
             usage();
             return 0;
-        case 's':
+        case 's': /* refused: to ignore it would write to the image */
         case 'C':
+            tool_error(tool, "option -%c is not supported yet", c);
+            return 1;
         case 'm':
         case 'T':
         case OPT_OBJECT:
@@ -263,18 +356,16 @@ static int coroutine_fn io_main(Tool *tool)
     if (status >= 0) {
         return status;
     }
-    if (optind != tool->argc - 1) {
+    if (optind < tool->argc - 1) {
         usage();
         return 1;
     }
-    io.writable = o.open.writable;
-    io.writethrough = o.writethrough;
     co_queue_init(&io.aio_done, tool->loop);
-    if (!open_image(&io, tool->argv[optind], &o)) {
+    if (optind < tool->argc && !open_image(&io, tool->argv[optind], &o)) {
         return 1;
     }
     status = command_loop(&io, &o);
-    return close_image(&io) ? status : 1;
+    return !io.port || close_image(&io) ? status : 1;
 }
 
 int main(int argc, char **argv)
