@@ -41,6 +41,12 @@ CELLS = [
      ["--bs", "1M", "--order", "seq", "--rw", "read", "--depth", "4"]),
     ("mapped-seqwrite-1m",    "mapped", None,
      ["--bs", "1M", "--order", "seq", "--rw", "write", "--depth", "4"]),
+    # beyond the list of the targets: long chains, and an image no small cache covers
+    ("chain10-randread-32",   "chain",  None, K4 + ["--rw", "read", "--depth", "32"]),
+    ("scattered-randread-32", "scattered", None,
+     K4 + ["--step", "64M", "--rw", "read", "--depth", "32"]),
+    ("scattered-randwrite-32", "scattered", None,
+     K4 + ["--step", "64M", "--rw", "write", "--depth", "32"]),
     # allocating: every write meets a new cluster
     ("alloc-64k-randwrite-32", "new",   "64k",
      ["--bs", "4k", "--step", "64k", "--order", "once", "--rw", "write", "--depth", "32"]),
@@ -103,6 +109,8 @@ def measure(args, the_rig, cells):
     peers = [("ours", args.ours, args.ours_engine)]
     peers += [("stock/" + e, args.stock, e) for e in args.engines.split(",")]
     figures = {}
+    if any(kind == "scattered" for _, kind, _, _ in cells):
+        the_rig.make_scattered(args.nbdload)
     for turn in range(args.rounds):
         for name, kind, cluster, options in cells:
             for peer, program, engine in peers:

@@ -60,6 +60,16 @@ class Rig:
             self.made[kind] = self._fill(kind)
         return self.made[kind]
 
+    def make_scattered(self, nbdload):
+        """One mapped cluster per 64 MiB of a 1 TiB disk, written through stock's daemon."""
+        path = self.path("scattered.qcow2")
+        if "scattered" not in self.made:
+            run("qemu-img", "create", "-q", "-f", "qcow2", path, "1T")
+            with Daemon("qemu-storage-daemon", blockdev(path, "scattered", "native")) as d:
+                run(nbdload, "--rw", "write", "--order", "once", "--bs", "64k", "--step",
+                    "64M", "--depth", "32", d.nbd, "disk")
+            self.made["scattered"] = path
+
     def _fill(self, kind):
         raw = self.path("full.raw")
         if not os.path.exists(raw):
@@ -71,6 +81,16 @@ class Rig:
                 os.fsync(out.fileno())
         if kind == "raw":
             return raw
+        if kind == "scattered":
+            return self.path("scattered.qcow2")
+        if kind == "chain":
+            below = self.image("mapped")
+            for i in range(10):
+                path = self.path("chain-%d.qcow2" % i)
+                run("qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", "qcow2",
+                    path)
+                below = path
+            return below
         path = self.path("mapped.qcow2")
         run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-o",
             "cluster_size=64k", raw, path)
