@@ -81,6 +81,8 @@ struct NbdSlot {
     bool flush_after; /* TRIM with FUA */
 };
 
+_Static_assert(sizeof(NbdSlot) <= 256, "a slot fits four cache lines");
+
 typedef enum NbdConnState {
     NBD_CONN_HANDSHAKE,
     NBD_CONN_OPEN,
