@@ -31,7 +31,7 @@ static bool check_window(const RawState *s, uint64_t file_length, GError **errp)
         if (s->has_size) {
             error_set(errp,
                       "The sum of offset (%" PRIu64 ") and size (%" PRIu64
-                      ") has to be smaller or equal to the actual size of the containing "
+                      ") has to be smaller or equal to the  actual size of the containing "
                       "file (%" PRIu64 ")",
                       s->offset, s->size, file_length);
         } else {
