@@ -22,8 +22,22 @@
 #define CO_ASAN 0
 #endif
 
+#if defined(__SANITIZE_THREAD__)
+#define CO_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CO_TSAN 1
+#endif
+#endif
+#ifndef CO_TSAN
+#define CO_TSAN 0
+#endif
+
 #if CO_ASAN
 #include <sanitizer/common_interface_defs.h>
+#endif
+#if CO_TSAN
+#include <sanitizer/tsan_interface.h>
 #endif
 #if __has_include(<valgrind/valgrind.h>)
 #include <valgrind/valgrind.h>
@@ -53,6 +67,7 @@ struct Coroutine {
     void *map;
     size_t map_len;
     void *fake_stack; /* ASan's */
+    void *fiber;      /* TSan's */
     unsigned valgrind_id;
 #ifdef CO_UCONTEXT
     ucontext_t context;
@@ -81,6 +96,9 @@ static inline void co_stack_register(Coroutine *co)
 #if CO_VALGRIND
     co->valgrind_id = VALGRIND_STACK_REGISTER(co->stack_low, co->stack_low + co->stack_size);
 #endif
+#if CO_TSAN
+    co->fiber = __tsan_create_fiber(0);
+#endif
     (void)co;
 }
 
@@ -88,6 +106,9 @@ static inline void co_stack_unregister(Coroutine *co)
 {
 #if CO_VALGRIND
     VALGRIND_STACK_DEREGISTER(co->valgrind_id);
+#endif
+#if CO_TSAN
+    __tsan_destroy_fiber(co->fiber);
 #endif
     (void)co;
 }
@@ -114,6 +135,12 @@ static inline void co_switch(Coroutine *from, Coroutine *to, bool returns)
 #if CO_ASAN
     /* An ended coroutine's stack is used again from its top, by co_main's loop. */
     __sanitizer_start_switch_fiber(&from->fake_stack, to->stack_low, to->stack_size);
+#endif
+#if CO_TSAN
+    if (!from->fiber) {
+        from->fiber = __tsan_get_current_fiber(); /* a thread's own stack */
+    }
+    __tsan_switch_to_fiber(to->fiber, 0);
 #endif
     (void)returns;
     co_context_switch(from, to);

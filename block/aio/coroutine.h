@@ -33,7 +33,8 @@ typedef enum CoroutineStack {
 } CoroutineStack;
 
 /* Make a coroutine; it runs at the first coroutine_enter() and frees itself when @entry
- * returns. Aborts when no stack can be had (the pool keeps a reserve for the data path). */
+ * returns. Aborts when no stack can be had; 256 data stacks that were used stay pooled
+ * until coroutine_pool_trim(). */
 Coroutine *coroutine_new(CoroutineEntry *entry, void *opaque, CoroutineStack kind);
 
 /* Run @co until it yields or ends. May be called from inside another coroutine. */
