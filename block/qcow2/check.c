@@ -127,6 +127,7 @@ static int coroutine_fn check_l2_table(Check *c, uint64_t offset, bool active)
     if (!table) {
         return -ENOMEM;
     }
+    c->next_expected = 0; /* compat: stock counts fragments inside of one table */
     int ret = node_co_read_buf(q->file, offset, q->cluster_size, table);
     if (ret < 0) {
         say(c, true, "ERROR: I/O error in check_refcounts_l2");
@@ -323,6 +324,74 @@ static void coroutine_fn compare(Check *c, unsigned fix)
     }
 }
 
+/* The COPIED flag that an entry for @offset should have, when its count is right now. False:
+ * leave the entry alone. */
+static bool coroutine_fn copied_wrong(Check *c, uint64_t entry, uint64_t offset)
+{
+    uint64_t cluster = offset >> c->q->cluster_bits;
+    uint64_t count;
+    return offset && !(offset & (c->q->cluster_size - 1)) && cluster < c->nb_refs &&
+           refcount_co_get(c->q, cluster, &count) == 0 && count &&
+           count == c->refs[cluster] && (count == 1) != !!(entry & QCOW2_COPIED);
+}
+
+static int coroutine_fn repair_copied_table(Check *c, uint64_t first, uint64_t clusters)
+{
+    Qcow2 *q = c->q;
+    for (uint64_t i = 0; i < clusters; i++) {
+        L2Slice *slice;
+        int ret = qcow2_co_get_slice(q, first + i, &slice);
+        if (ret < 0) {
+            return ret;
+        }
+        uint64_t entry = l2_get(q, slice, first + i);
+        if (entry == QCOW2_ENTRY_INVALID || (entry & QCOW2_COMPRESSED) ||
+            !copied_wrong(c, entry, entry & QCOW2_L2_OFFSET_MASK)) {
+            continue;
+        }
+        /* order: the yields of copied_wrong() are over; the slice is looked up again */
+        ret = qcow2_co_get_slice(q, first + i, &slice);
+        if (ret < 0) {
+            return ret;
+        }
+        if (l2_get(q, slice, first + i) == entry &&
+            l2_set(q, slice, first + i, entry ^ QCOW2_COPIED)) {
+            c->res->corruptions_fixed++;
+        }
+    }
+    return 0;
+}
+
+/* Make the COPIED flags of the active tables say what the repaired counts say. */
+static int coroutine_fn repair_copied(Check *c)
+{
+    Qcow2 *q = c->q;
+    uint64_t total = clusters_for(q, q->node->length);
+    for (uint32_t i = 0; i < q->l1_size; i++) {
+        uint64_t entry = q->l1[i];
+        uint64_t first = (uint64_t)i << q->l2_bits;
+        uint64_t table = entry & QCOW2_L1_OFFSET_MASK;
+        if (!table || (table & (q->cluster_size - 1)) || first >= total) {
+            continue;
+        }
+        if (copied_wrong(c, entry, table)) {
+            q->l1[i] = entry ^ QCOW2_COPIED;
+            q->l1_dirty[i / 64 / 8] |= (uint8_t)(1 << (i / 64 % 8));
+            q->l1_any_dirty = true;
+            c->res->corruptions_fixed++;
+        }
+        if (!(q->l1[i] & QCOW2_COPIED)) {
+            continue; /* shared with a snapshot: its entries are not ours to change */
+        }
+        uint64_t count = min_u64(UINT64_C(1) << q->l2_bits, total - first);
+        int ret = repair_copied_table(c, first, count);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    return qcow2_co_flush(q->node);
+}
+
 int coroutine_fn qcow2_co_check(BlockNode *node, unsigned fix,
                                 void (*message)(void *, bool, const char *),
                                 void *opaque, CheckResult *ret_result)
@@ -348,6 +417,9 @@ int coroutine_fn qcow2_co_check(BlockNode *node, unsigned fix,
         ret = refcount_co_write_dirty(q);
     }
     co_mutex_unlock(&q->alloc_lock);
+    if (ret == 0 && fix && !node->read_only) {
+        ret = repair_copied(&c);
+    }
     if (ret == 0 && fix) {
         ret = node_co_flush(q->file);
     }
