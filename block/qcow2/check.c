@@ -210,38 +210,9 @@ static int coroutine_fn check_snapshots(Check *c)
     return 0;
 }
 
-/* Bitmap directory and tables (spec: "Bitmaps"). */
-static int coroutine_fn check_bitmaps(Check *c)
+static void count_bitmap_range(void *opaque, uint64_t offset, uint64_t len)
 {
-    Qcow2 *q = c->q;
-    if (!q->nb_bitmaps || q->bitmaps_size > 64 * MiB) {
-        return 0;
-    }
-    uint8_t *dir = disk_buffer_try_alloc(4096, round_up(q->bitmaps_size, 4096));
-    int ret = dir ? node_co_read_buf(q->file, q->bitmaps_offset, q->bitmaps_size, dir)
-                  : -ENOMEM;
-    uint64_t pos = 0;
-    for (uint32_t i = 0; ret == 0 && i < q->nb_bitmaps && pos + 24 <= q->bitmaps_size; i++) {
-        uint64_t table = be64_get(*(be64 *)(dir + pos));
-        uint64_t entries = be32_get(*(be32 *)(dir + pos + 8));
-        uint64_t name = be16_get(*(be16 *)(dir + pos + 18));
-        uint64_t extra = be32_get(*(be32 *)(dir + pos + 20));
-        count_range(c, table, entries * 8);
-        for (uint64_t k = 0; ret == 0 && k < entries; k++) {
-            be64 entry;
-            ret = node_co_read_buf(q->file, table + k * 8, 8, &entry);
-            uint64_t data = be64_get(entry) & QCOW2_L2_OFFSET_MASK;
-            if (ret == 0 && data) {
-                count_range(c, data, q->cluster_size);
-            }
-        }
-        pos += round_up(24 + name + extra, 8);
-    }
-    if (ret == 0) {
-        count_range(c, q->bitmaps_offset, q->bitmaps_size);
-    }
-    disk_buffer_free(dir);
-    return ret;
+    count_range(opaque, offset, len);
 }
 
 static void check_refcount_blocks(Check *c)
@@ -272,7 +243,7 @@ static int coroutine_fn collect(Check *c)
         ret = check_snapshots(c);
     }
     if (ret == 0) {
-        ret = check_bitmaps(c);
+        ret = bitmap_co_each_range(c->q, count_bitmap_range, c);
     }
     check_refcount_blocks(c);
     return ret;

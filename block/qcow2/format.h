@@ -72,6 +72,32 @@ typedef struct Qcow2DiskFeatureName {
 } Qcow2DiskFeatureName;
 _Static_assert(sizeof(Qcow2DiskFeatureName) == 48, "feature name table entry");
 
+/* The bitmaps extension, and an entry of the directory that it points to; behind the entry
+ * come @extra_data_size bytes, the name, and padding to a multiple of 8. */
+typedef struct Qcow2DiskBitmapsExt {
+    be32 nb_bitmaps;
+    be32 reserved;
+    be64 directory_size;
+    be64 directory_offset;
+} Qcow2DiskBitmapsExt;
+_Static_assert(sizeof(Qcow2DiskBitmapsExt) == 24, "bitmaps extension");
+
+typedef struct Qcow2DiskBitmap {
+    be64 table_offset;
+    be32 table_size; /* entries */
+    be32 flags;
+    uint8_t type;
+    uint8_t granularity_bits;
+    be16 name_size;
+    be32 extra_data_size;
+} Qcow2DiskBitmap;
+_Static_assert(sizeof(Qcow2DiskBitmap) == 24, "bitmap directory entry");
+enum { QCOW2_BITMAP_IN_USE = 1, QCOW2_BITMAP_AUTO = 2 };
+#define QCOW2_MAX_BITMAPS          65535u
+#define QCOW2_MAX_BITMAP_DIRECTORY (64 * MiB)
+#define QCOW2_MAX_BITMAP_TABLE     (128u << 20) /* entries */
+#define QCOW2_MAX_BITMAP_NAME      1023u
+
 typedef struct Qcow2DiskSnapshot {
     be64 l1_table_offset;
     be32 l1_size;

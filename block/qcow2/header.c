@@ -260,7 +260,7 @@ static bool read_extensions(Qcow2 *q, const uint8_t *head, size_t len, GError **
         end = min_u64(end, be64_get(h->backing_file_offset));
     }
     g_clear_pointer(&q->node->backing_format, g_free);
-    q->nb_bitmaps = 0;
+    bitmap_forget(q);
     while (pos + sizeof(Qcow2DiskExtension) <= end) {
         const Qcow2DiskExtension *ext = (const void *)(head + pos);
         uint32_t type = be32_get(ext->type), ext_len = be32_get(ext->length);
@@ -279,10 +279,13 @@ static bool read_extensions(Qcow2 *q, const uint8_t *head, size_t len, GError **
                 return false;
             }
             q->node->backing_format = g_strndup((const char *)head + pos, ext_len);
-        } else if (type == QCOW2_EXT_BITMAPS && ext_len >= 24) {
-            q->nb_bitmaps = be32_get(*(const be32 *)(head + pos));
-            q->bitmaps_size = be64_get(*(const be64 *)(head + pos + 8));
-            q->bitmaps_offset = be64_get(*(const be64 *)(head + pos + 16));
+        } else if (type == QCOW2_EXT_BITMAPS && ext_len == sizeof(Qcow2DiskBitmapsExt) &&
+                   (q->autoclear & QCOW2_AUTOCLEAR_BITMAPS)) {
+            /* spec: without the autoclear bit the extension says nothing */
+            const Qcow2DiskBitmapsExt *bitmaps = (const void *)(head + pos);
+            q->nb_bitmaps = be32_get(bitmaps->nb_bitmaps);
+            q->bitmaps_size = be64_get(bitmaps->directory_size);
+            q->bitmaps_offset = be64_get(bitmaps->directory_offset);
         }
         pos += round_up(ext_len, 8);
     }
@@ -390,7 +393,8 @@ bool coroutine_fn header_co_read(Qcow2 *q, GError **errp)
             ok = check_incompatible(q, head, q->cluster_size, errp) &&
                  check_tables(q, (void *)head, errp) &&
                  read_backing_name(q, (void *)head, head, q->cluster_size, errp) &&
-                 read_extensions(q, head, q->cluster_size, errp) && read_tables(q, errp);
+                 read_extensions(q, head, q->cluster_size, errp) &&
+                 bitmap_co_read_directory(q, errp) && read_tables(q, errp);
         }
     }
     disk_buffer_free(head);

@@ -103,6 +103,7 @@ static void free_state(Qcow2 *q)
     g_free(q->l1);
     g_free(q->l1_dirty);
     g_free(q->rt);
+    bitmap_forget(q);
     g_free(q);
 }
 
@@ -199,18 +200,25 @@ static bool coroutine_fn read_again(Qcow2 *q, GError **errp)
     return true;
 }
 
-/* Q8: features that we do not keep consistent are declared gone before the first write. */
-static int coroutine_fn clear_autoclear(Qcow2 *q)
+/* Q8: features that we do not keep consistent are declared gone before the first write;
+ * bitmaps are kept, but marked as out of date (Q12). */
+static int coroutine_fn declare_writer(Qcow2 *q)
 {
+    uint64_t keep = q->nb_bitmaps ? q->autoclear & QCOW2_AUTOCLEAR_BITMAPS : 0;
     if (q->version < 3 || !q->autoclear) {
         return 0;
     }
-    be64 field = be64_make(0);
-    int ret = header_co_write_field(q, offsetof(Qcow2DiskHeader, autoclear_features), &field,
+    int ret = bitmap_co_mark_in_use(q);
+    if (ret == 0 && keep != q->autoclear) {
+        be64 field = be64_make(keep);
+        ret = header_co_write_field(q, offsetof(Qcow2DiskHeader, autoclear_features), &field,
                                     sizeof(field));
+    }
     if (ret == 0) {
         ret = node_co_flush(q->file);
-        q->autoclear = 0;
+    }
+    if (ret == 0) {
+        q->autoclear = keep;
     }
     return ret;
 }
@@ -224,7 +232,7 @@ static bool coroutine_fn start_writing(Qcow2 *q, GError **errp)
         error_set(errp, "qcow2: Image is corrupt; cannot be opened read/write");
         return false;
     }
-    int ret = clear_autoclear(q);
+    int ret = declare_writer(q);
     if (ret == 0) {
         ret = alloc_co_make_table_room(q);
     }
@@ -308,6 +316,7 @@ static ImageInfoSpecific *qcow2_info_specific(BlockNode *node)
         data->lazy_refcounts = q->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS;
         data->has_corrupt = true;
         data->corrupt = q->incompatible & QCOW2_INCOMPAT_CORRUPT;
+        data->bitmaps = bitmap_infos(q);
         data->has_extended_l2 = true;
         data->extended_l2 = false;
     }

@@ -103,8 +103,9 @@ typedef struct Qcow2 {
     uint64_t *rt; /* host order */
     uint32_t nb_snapshots;
     uint64_t snapshots_offset;
-    uint64_t bitmaps_offset, bitmaps_size; /* directory; 0 = none */
+    uint64_t bitmaps_offset, bitmaps_size; /* directory; size 0 = none */
     uint32_t nb_bitmaps;
+    struct StoredBitmap *bitmaps; /* nb_bitmaps of them, as the directory says */
     bool corrupt;
     bool l1_bad, rt_bad; /* tables with entries that make no sense */
     bool pass_discard;
@@ -190,6 +191,28 @@ void compressed_location(const Qcow2 *q, uint64_t entry, uint64_t *ret_offset,
 int coroutine_fn qcow2_co_read_compressed(BlockNode *node, uint64_t offset, uint64_t len,
                                           const struct iovec *iov, int niov,
                                           unsigned flags);
+
+/* ---- bitmap.c ---- */
+typedef struct StoredBitmap {
+    char *name;
+    uint64_t position; /* of its entry in the directory */
+    uint64_t table_offset;
+    uint32_t table_size; /* entries */
+    uint32_t flags;      /* QCOW2_BITMAP_.. */
+    uint8_t granularity_bits;
+} StoredBitmap;
+/* Read the directory that the header's extension told of into @q->bitmaps. */
+bool coroutine_fn bitmap_co_read_directory(Qcow2 *q, GError **errp);
+/* Before the first write: nobody keeps them current from here on (Q12). 0 or -errno. */
+int coroutine_fn bitmap_co_mark_in_use(Qcow2 *q);
+/* Visit what the bitmaps occupy: directory, tables, data. 0 or -errno. */
+int coroutine_fn bitmap_co_each_range(Qcow2 *q,
+                                      void (*range)(void *opaque, uint64_t offset,
+                                                    uint64_t len),
+                                      void *opaque);
+void bitmap_forget(Qcow2 *q);
+/* For query and info; the caller owns the list. */
+Qcow2BitmapInfoList *bitmap_infos(const Qcow2 *q);
 
 /* ---- refcount.c (alloc_lock held unless said otherwise) ---- */
 void refcount_init(Qcow2 *q, unsigned max_slices);

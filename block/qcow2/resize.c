@@ -147,8 +147,10 @@ bool coroutine_fn qcow2_co_truncate(BlockNode *node, uint64_t size, GError **err
         error_set(errp, "Can't resize a v2 image which has snapshots");
         return false;
     }
-    if (q->nb_bitmaps && q->autoclear) {
-        error_set(errp, "Can't resize an image which has bitmaps");
+    if (q->nb_bitmaps) { /* compat: stock's words for bitmaps that are out of date */
+        error_set(errp, "Bitmap '%s' is inconsistent and cannot be used\n"
+                        "Try block-dirty-bitmap-remove to delete this bitmap from disk",
+                  q->bitmaps[0].name);
         return false;
     }
     bool was_writing = node->writing;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* qemu-img info and check. */
+#include <inttypes.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -40,6 +41,20 @@ static ImageInfo *describe(BlockNode *node)
     return info;
 }
 
+static void print_bitmaps(const Qcow2BitmapInfoList *bitmaps)
+{
+    printf("    bitmaps:\n");
+    for (int i = 0; bitmaps; bitmaps = bitmaps->next, i++) {
+        printf("        [%d]:\n            flags:\n", i);
+        int n = 0;
+        for (const Qcow2BitmapInfoFlagsList *f = bitmaps->value->flags; f; f = f->next) {
+            printf("                [%d]: %s\n", n++, Qcow2BitmapInfoFlags_str(f->value));
+        }
+        printf("            name: %s\n            granularity: %" PRIu32 "\n",
+               bitmaps->value->name, bitmaps->value->granularity);
+    }
+}
+
 static void print_specific(const ImageInfoSpecific *specific)
 {
     if (!specific || specific->type != IMAGE_INFO_SPECIFIC_KIND_QCOW2) {
@@ -50,6 +65,9 @@ static void print_specific(const ImageInfoSpecific *specific)
            q->compat, Qcow2CompressionType_str(q->compression_type));
     if (q->has_lazy_refcounts) {
         printf("    lazy refcounts: %s\n", q->lazy_refcounts ? "true" : "false");
+    }
+    if (q->bitmaps) {
+        print_bitmaps(q->bitmaps);
     }
     printf("    refcount bits: %" G_GINT64_FORMAT "\n", q->refcount_bits);
     if (q->has_corrupt) {
