@@ -10,15 +10,6 @@
 #include "block/graph-private.h"
 #include "block/open-private.h"
 
-static bool check_preallocation(bool has, PreallocMode mode, GError **errp)
-{
-    if (has && mode != PREALLOC_MODE_OFF) {
-        error_set(errp, "Preallocation mode '%s' is not supported yet", PreallocMode_str(mode));
-        return false;
-    }
-    return true;
-}
-
 /* full and falloc reserve the blocks; 0 or -errno. */
 static int preallocate(int fd, uint64_t size, PreallocMode mode)
 {
@@ -43,7 +34,7 @@ static bool create_file(const BlockdevCreateOptionsFile *o, GError **errp)
 {
     PreallocMode mode = o->has_preallocation ? o->preallocation : PREALLOC_MODE_OFF;
     if (mode == PREALLOC_MODE_METADATA) {
-        error_set(errp, "Unsupported preallocation mode '%s'", PreallocMode_str(mode));
+        error_set(errp, "Unsupported preallocation mode: %s", PreallocMode_str(mode));
         return false;
     }
     if (o->size > INT64_MAX) {
@@ -82,13 +73,58 @@ static BlockNode *coroutine_fn open_target(Graph *graph, const BlockdevRef *ref,
     return node_co_open(graph, ref->u.definition, errp);
 }
 
+#define PREALLOCATE_PIECE (64 * MiB)
+/* Space for [0, size) of @node, which reads as zeros there. 0 or -errno. */
+static int coroutine_fn co_reserve_space(BlockNode *node, uint64_t size, PreallocMode mode)
+{
+    int ret = 0;
+    for (uint64_t pos = 0; ret == 0 && pos < size; pos += PREALLOCATE_PIECE) {
+        uint64_t len = min_u64(size - pos, PREALLOCATE_PIECE);
+        ret = mode == PREALLOC_MODE_FULL ? node_co_write_zero_data(node, pos, len)
+                                         : node_co_write_zeroes(node, pos, len, 0);
+    }
+    return ret < 0 ? ret : node_co_flush(node);
+}
+
 static bool coroutine_fn create_raw(BlockNode *file, const BlockdevCreateOptionsRaw *o,
                                     GError **errp)
 {
-    if (!check_preallocation(o->has_preallocation, o->preallocation, errp)) {
+    PreallocMode mode = o->has_preallocation ? o->preallocation : PREALLOC_MODE_OFF;
+    if (mode == PREALLOC_MODE_METADATA) {
+        error_set(errp, "Unsupported preallocation mode: %s", PreallocMode_str(mode));
         return false;
     }
-    return node_co_truncate(file, o->size, errp);
+    /* order: emptied first, for the old contents must not be the new disk's */
+    if (node_grows_with_zeros(file) && !node_co_truncate(file, 0, errp)) {
+        return false;
+    }
+    if (!node_co_truncate(file, o->size, errp)) {
+        return false;
+    }
+    int ret = mode == PREALLOC_MODE_OFF ? 0 : co_reserve_space(file, o->size, mode);
+    if (ret < 0) {
+        error_set_errno(errp, ret, "Could not preallocate data for the new file");
+    }
+    return ret == 0;
+}
+
+/* The second part of creating a qcow2 image: through the driver, as any writer. */
+static bool coroutine_fn preallocate_qcow2(BlockNode *file,
+                                           const BlockdevCreateOptionsQcow2 *o, GError **errp)
+{
+    if (!o->has_preallocation || o->preallocation == PREALLOC_MODE_OFF) {
+        return true;
+    }
+    BlockdevRef ref = {.type = JSON_STRING, .u.reference = file->name};
+    BlockdevOptions options = {.driver = BLOCKDEV_DRIVER_QCOW2, .u.qcow2.file = &ref};
+    BlockNode *image = node_co_open(file->graph, &options, errp);
+    BlockPort *port = image ? port_co_new(image, PERM_WRITE | PERM_RESIZE, PERM_ALL, "create",
+                                          NULL, NULL, errp)
+                            : NULL;
+    bool ok = port && qcow2_co_preallocate(image, o->preallocation, errp);
+    port_co_free(port);
+    node_co_unref(image);
+    return ok;
 }
 
 bool coroutine_fn image_co_create(Graph *graph, const BlockdevCreateOptions *options,
@@ -118,11 +154,12 @@ bool coroutine_fn image_co_create(Graph *graph, const BlockdevCreateOptions *opt
     if (ok && options->driver == BLOCKDEV_DRIVER_RAW) {
         ok = create_raw(file, &options->u.raw, errp);
     } else if (ok) {
-        const BlockdevCreateOptionsQcow2 *o = &options->u.qcow2;
-        ok = check_preallocation(o->has_preallocation, o->preallocation, errp) &&
-             qcow2_co_create_on(file, o, errp);
+        ok = qcow2_co_create_on(file, &options->u.qcow2, errp);
     }
     port_co_free(port);
+    if (ok && options->driver == BLOCKDEV_DRIVER_QCOW2) {
+        ok = preallocate_qcow2(file, &options->u.qcow2, errp);
+    }
     node_co_unref(file);
     return ok;
 }

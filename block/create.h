@@ -9,4 +9,8 @@
 bool coroutine_fn qcow2_co_create_on(BlockNode *file, const BlockdevCreateOptionsQcow2 *o,
                                      GError **errp);
 
+/* Map all of @node, a qcow2 node just made and open for writing, to clusters that read as
+ * zeros. Yields. */
+bool coroutine_fn qcow2_co_preallocate(BlockNode *node, PreallocMode mode, GError **errp);
+
 #endif

@@ -39,8 +39,12 @@ static int zero_range(const DiskOp *op)
     int ret = fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, op->offset,
                         op->len);
     if (ret < 0 && errno == EOPNOTSUPP && !op->file->info.block_device) {
-        /* tmpfs: a hole reads as zeros as well */
+        /* tmpfs: a hole reads as zeros as well, but who did not ask for a hole gets the
+         * blocks back, so that a full file system shows here */
         ret = punch(op);
+        if (ret == 0) {
+            ret = fallocate(fd, FALLOC_FL_KEEP_SIZE, op->offset, op->len);
+        }
     }
     return ret;
 }

@@ -158,10 +158,9 @@ static bool check_options(const BlockdevCreateOptionsQcow2 *o, GError **errp)
         error_set(errp, "Backing format cannot be used without backing file");
         return false;
     }
-    if (o->has_preallocation && o->preallocation != PREALLOC_MODE_OFF &&
-        o->backing_file && o->preallocation != PREALLOC_MODE_METADATA) {
+    if (o->has_preallocation && o->preallocation != PREALLOC_MODE_OFF && o->backing_file) {
         error_set(errp, "Backing file and preallocation can only be used at the same time if "
-                        "extended_l2 is enabled");
+                        "extended_l2 is on");
         return false;
     }
     if (o->data_file || (o->has_data_file_raw && o->data_file_raw)) {
