@@ -274,6 +274,10 @@ BlockEdge *coroutine_fn node_co_open_backing(BlockNode *parent,
     g_autofree char *name = resolve_name(parent, parent->backing_file);
     BlockNode *child = open_co_file_name(parent->graph, name, parent->backing_format, NULL,
                                          &down, &error);
+    if (!child && strlen(error->message) > 1000) { /* of a long chain: said often enough */
+        g_propagate_error(errp, error);
+        return NULL;
+    }
     if (!child) {
         g_propagate_prefixed_error(errp, error, "Could not open backing file: ");
         return NULL;

@@ -216,6 +216,7 @@ static bool make_host(Daemon *d, GError **errp)
     host->client_rules = d->cmdline->client_rules;
     host->quit = request_end;
     host->graph = graph_new(host->loop);
+    graph_set_locking(host->graph, true);
     graph_set_events(host->graph, &qmp_graph_events, d);
     host->exports = export_registry_new(host->graph, &qmp_export_events, d);
     host->jobs = job_registry_new(host->loop, &qmp_job_events, d);

@@ -3,22 +3,33 @@
  * Locks on image files (client-contract.md, 0.6).
  *
  *  locking=off   none;
- *  locking=auto  one byte of our own, far outside of every image, that stock programs do
- *                not look at: two daemons never write one image, external tools pass;
+ *  locking=auto  bytes of our own, far outside of every image, that stock programs do not
+ *                look at: two daemons never write one image, external tools pass;
  *  locking=on    the bytes that stock QEMU locks, so that its programs respect us too:
  *                byte 100+n is locked (shared) by who has permission n, byte 200+n by who
  *                does not share it.
  *
- * All are open file description locks: they go with the fd.
+ * All are shared open file description locks: they go with the fd, and whoever may not
+ * share the image finds out by looking for the bytes of others after locking its own. Of
+ * two who come at once both may lose, never both win.
+ *
+ * A byte of our own stands at a place made of the process id, which names the holder, and
+ * of a random number, which tells processes of one id (in two containers) apart. There is
+ * one area for readers and one for writers; the bytes of our own process do not count: the
+ * graph's permissions rule there.
  */
-#include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <unistd.h>
 
 #include "block/base/error.h"
 #include "block/driver/file.h"
 #include "block/graph-private.h"
 
-#define OWN_BYTE      INT64_C(0x71656d7564700000)
+#define READER_AREA   (INT64_C(1) << 61)
+#define WRITER_AREA   (INT64_C(1) << 62)
+#define PID_BITS      23
+#define AREA_LEN      (INT64_C(1) << (PID_BITS + 30))
 #define HAS_BASE      100
 #define UNSHARED_BASE 200
 
@@ -35,6 +46,52 @@ static bool is_locked(int fd, off_t start)
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start,
                          .l_len = 1};
     return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+/* Our place in an area. */
+static int64_t own_place(void)
+{
+    static int64_t number = -1;
+    if (number < 0) {
+        number = g_random_int() & ((1 << 30) - 1);
+    }
+    return (number << PID_BITS) + getpid();
+}
+
+/* The id of another process that has a byte in @area; 0: there is none. */
+static int64_t other_holder(int fd, int64_t area)
+{
+    int64_t start = area, end = area + AREA_LEN;
+    while (start < end) {
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start,
+                             .l_len = end - start};
+        if (fcntl(fd, F_OFD_GETLK, &lock) < 0 || lock.l_type == F_UNLCK) {
+            break;
+        }
+        if (lock.l_start != area + own_place()) {
+            return (lock.l_start - area) & ((INT64_C(1) << PID_BITS) - 1);
+        }
+        start = lock.l_start + 1;
+    }
+    return 0;
+}
+
+static bool lock_our_way(const FileState *s, int fd, bool writer, GError **errp)
+{
+    int64_t area = writer ? WRITER_AREA : READER_AREA;
+    if (!set_lock(fd, F_RDLCK, area + own_place(), 1)) {
+        return true; /* a file system without locks: stock goes on as well */
+    }
+    int64_t holder = other_holder(fd, WRITER_AREA);
+    if (!holder && writer) {
+        holder = other_holder(fd, READER_AREA);
+    }
+    if (holder) {
+        set_lock(fd, F_UNLCK, area + own_place(), 1);
+        error_set(errp, "Failed to get \"%s\" lock: '%s' is held by the qemu-dp with process "
+                        "id %" PRId64, writer ? "write" : "consistent read", s->path, holder);
+    }
+    return !holder;
 }
 
 static const char *const perm_words[] = {"consistent read", "write", "write unchanged",
@@ -81,15 +138,7 @@ bool file_lock(const BlockNode *node, const FileState *s, int fd, bool writer,
     if (s->locking == ON_OFF_AUTO_ON) {
         return lock_like_stock(fd, writer, errp);
     }
-    if (set_lock(fd, writer ? F_WRLCK : F_RDLCK, OWN_BYTE, 1)) {
-        return true;
-    }
-    if (errno != EAGAIN && errno != EACCES) {
-        return true; /* a file system without locks: stock goes on as well */
-    }
-    error_set(errp, "Failed to get \"%s\" lock: another qemu-dp holds the image",
-              writer ? "write" : "consistent read");
-    return false;
+    return lock_our_way(s, fd, writer, errp);
 }
 
 void file_lock_weaken(const BlockNode *node, const FileState *s, int fd,
@@ -101,6 +150,11 @@ void file_lock_weaken(const BlockNode *node, const FileState *s, int fd,
     if (s->locking == ON_OFF_AUTO_ON) {
         set_lock(fd, F_UNLCK, HAS_BASE, 200);
     } else {
-        set_lock(fd, keep_reader ? F_RDLCK : F_UNLCK, OWN_BYTE, 1);
+        if (keep_reader) {
+            set_lock(fd, F_RDLCK, READER_AREA + own_place(), 1);
+        } else {
+            set_lock(fd, F_UNLCK, READER_AREA + own_place(), 1);
+        }
+        set_lock(fd, F_UNLCK, WRITER_AREA + own_place(), 1);
     }
 }
