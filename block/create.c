@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "block/base/error.h"
@@ -30,6 +31,25 @@ static int preallocate(int fd, uint64_t size, PreallocMode mode)
     return fdatasync(fd) < 0 ? -errno : 0;
 }
 
+/* An empty file of @size; a device has the length that it has. 0, or -errno and *errp. */
+static int set_file_size(int fd, uint64_t size, GError **errp)
+{
+    struct stat st;
+    if (fstat(fd, &st) == 0 && S_ISBLK(st.st_mode)) {
+        off_t end = lseek(fd, 0, SEEK_END);
+        if (end < 0 || (uint64_t)end < size) {
+            error_set(errp, "Cannot grow device files");
+            return -ENOSPC;
+        }
+        return 0;
+    }
+    int ret = ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
+    if (ret < 0) {
+        error_set_errno(errp, ret, "Could not resize file");
+    }
+    return ret;
+}
+
 static bool create_file(const BlockdevCreateOptionsFile *o, GError **errp)
 {
     PreallocMode mode = o->has_preallocation ? o->preallocation : PREALLOC_MODE_OFF;
@@ -46,10 +66,8 @@ static bool create_file(const BlockdevCreateOptionsFile *o, GError **errp)
         error_set_errno(errp, errno, "Could not create '%s'", o->filename);
         return false;
     }
-    int ret = ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)o->size) < 0 ? -errno : 0;
-    if (ret < 0) {
-        error_set_errno(errp, ret, "Could not resize file");
-    } else {
+    int ret = set_file_size(fd, o->size, errp);
+    if (ret == 0) {
         ret = preallocate(fd, o->size, mode);
         if (ret < 0) {
             error_set_errno(errp, ret, "Could not preallocate data for the new file");

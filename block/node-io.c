@@ -364,3 +364,11 @@ bool node_grows_with_zeros(const BlockNode *node)
     }
     return node->drv->grows_with_zeros && node->drv->grows_with_zeros(node);
 }
+
+bool node_new_image_is_zero(const BlockNode *node)
+{
+    if (node->drv->is_format && node->drv->supports_backing) {
+        return node->backing_child == NULL;
+    }
+    return node_grows_with_zeros(node);
+}

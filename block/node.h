@@ -51,6 +51,9 @@ uint32_t node_cluster_size(const BlockNode *node);
 void node_counters_foreach(BlockNode *node,
                            void (*visit)(void *opaque, const char *name, uint64_t value),
                            void *opaque);
+/* Does @node, an image just created, read as zeros?  A format without a backing file does;
+ * raw on a block device shows what the device held before. */
+bool node_new_image_is_zero(const BlockNode *node);
 /* What this one layer says about a range; see port_co_status(). */
 int coroutine_fn node_co_status(BlockNode *node, uint64_t offset, uint64_t len,
                                 BlockExtent *ret);

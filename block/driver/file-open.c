@@ -7,6 +7,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -55,6 +57,14 @@ static DiskFile *open_kernel_file(BlockNode *node, const FileState *s, bool rw,
             error_set_errno(errp, err, "Could not open '%s'", s->path);
             errno = err;
         }
+        return NULL;
+    }
+    int read_only = 0;
+    if (rw && ioctl(fd, BLKROGET, &read_only) == 0 && read_only) {
+        /* the kernel lets root open such a device, and fails the writes */
+        error_set_errno(errp, EACCES, "The device is not writable");
+        close(fd);
+        errno = EACCES;
         return NULL;
     }
     if (!file_lock(node, s, fd, rw, errp)) {

@@ -312,7 +312,9 @@ static bool coroutine_fn open_target(Convert *c, ConvertOptions *o, const char *
         return false;
     }
     c->target_backed = node_backing(c->target.node) != NULL;
-    c->target_zero = (!o->no_create || o->target_is_zero) && !c->target_backed;
+    c->target_zero = !c->target_backed &&
+                     (o->target_is_zero ||
+                      (!o->no_create && node_new_image_is_zero(c->target.node)));
     if (port_length(c->target.port) < c->total) {
         tool_error(c->tool, "output file is smaller than input file");
         return false;
