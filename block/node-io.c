@@ -31,6 +31,12 @@ static int coroutine_fn co_walk(Step *step, BlockNode *node, MapOp op, uint64_t 
             node = step->map.child;
             offset = step->map.offset;
             len = step->map.len;
+            if (op == MAP_OP_WRITE && node->detect_zeroes) { /* it looks at the data first */
+                step->node = node;
+                step->offset = offset;
+                step->len = len;
+                return 0;
+            }
             continue;
         case MAP_MISS: {
             int ret = node->drv->co_load(node, offset, len, flags);
@@ -76,6 +82,8 @@ static int coroutine_fn co_write_step(const Step *step, const struct iovec *iov,
                                 flags & BLOCK_FUA);
     case MAP_DONE:
         return 0;
+    case MAP_CHILD:
+        return node_co_write(step->node, step->offset, step->len, iov, niov, flags);
     default:
         return step->node->drv->co_write(step->node, step->offset, step->len, iov, niov,
                                          flags);

@@ -20,12 +20,18 @@ typedef struct Extent {
     uint64_t len;
 } Extent;
 
+_Static_assert(BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF == 0, "tested as a truth value");
+
 /* The end of the walk for the first byte: MAP_FILE, MAP_ZERO, MAP_DONE or a reason why
  * there is none. */
 static inline void walk(BlockNode *node, MapOp op, uint64_t offset, uint64_t len,
                         MapResult *ret)
 {
     for (;;) {
+        if (op == MAP_OP_WRITE && node->detect_zeroes) { /* it must look at the data */
+            ret->kind = MAP_SLOW;
+            return;
+        }
         node->drv->map(node, op, offset, len, ret);
         if (ret->kind != MAP_CHILD) {
             return;

@@ -37,10 +37,15 @@ static bool check_cache_options(const Qcow2 *q, const BlockdevOptionsQcow2 *o,
     if ((o->has_cache_size && o->cache_size < 0) ||
         (o->has_l2_cache_size && o->l2_cache_size < 0) ||
         (o->has_refcount_cache_size && o->refcount_cache_size < 0)) {
-        error_set(errp, "Parameter '%s' expects a size",
+        error_set(errp, "Parameter '%s' expects a non-negative number below 2^64",
                   o->has_cache_size && o->cache_size < 0         ? "cache-size"
                   : o->has_l2_cache_size && o->l2_cache_size < 0 ? "l2-cache-size"
                                                                  : "refcount-cache-size");
+        return false;
+    }
+    if (o->has_cache_clean_interval &&
+        (o->cache_clean_interval < 0 || o->cache_clean_interval > UINT32_MAX)) {
+        error_set(errp, "Cache clean interval too big");
         return false;
     }
     if (o->has_l2_cache_entry_size &&

@@ -190,3 +190,9 @@ def same_as_stock(script, with_events=False, normal=lambda reply: reply):
 def request(name, /, **arguments):
     return json.dumps({'execute': name, 'arguments': {
         k.replace('_', '-'): v for k, v in arguments.items()}})
+
+
+def size(text):
+    """A number of bytes, from 4k or 1M."""
+    units = {'k': 1 << 10, 'M': 1 << 20, 'G': 1 << 30}
+    return int(text[:-1]) * units[text[-1]] if text[-1] in units else int(text)
