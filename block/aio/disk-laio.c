@@ -55,14 +55,12 @@ static void completed(LaioContext *laio, struct io_event *event)
     laio->free[laio->nb_free++] = iocb;
     laio->in_flight--;
     laio->loop->stats.completions++;
-    if (res == -EAGAIN) {
-        list_append(&laio->queue, &op->link);
-    } else if (res == -EOPNOTSUPP && (op->flags & DISK_FUA)) {
+    if (res == -EOPNOTSUPP && (op->flags & DISK_FUA)) {
         threads_start(laio->loop, op); /* has the fall-back */
-    } else if (disk_op_progress(op, res)) {
+    } else if (res != -EAGAIN && disk_op_progress(op, res)) {
         op->done(op, op->result);
-    } else {
-        list_append(&laio->queue, &op->link); /* short: the rest */
+    } else { /* again, or short: the rest */
+        list_append(&laio->queue, &op->link);
     }
 }
 
