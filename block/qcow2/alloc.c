@@ -23,6 +23,8 @@
 #define WINDOW_MIN_CLUSTERS 16
 #define GROW_STEP           (64 * MiB)
 #define DROPPED_MAX_BYTES   (256 * MiB)
+#define UNCOUNTED_RUN       32768
+#define MAX_SEEN_BLOCKS     4096 /* full of counts behind the file's end: nonsense */
 
 static uint64_t window_clusters(const Qcow2 *q, uint64_t want)
 {
@@ -61,19 +63,63 @@ static int coroutine_fn find_inside(Qcow2 *q, uint64_t want, uint64_t *ret_first
     return ret;
 }
 
+/*
+ * The first @need clusters in a row behind the file whose counts are 0, for there may be
+ * counts behind its end: another program was killed after it had written a count and
+ * before it wrote the cluster. Many are looked at in one go.
+ */
+static int coroutine_fn find_uncounted(Qcow2 *q, uint64_t need, uint64_t *ret_first)
+{
+    uint64_t first = q->file_clusters, have = 0;
+
+    if (first < q->uncounted_first || first > q->uncounted_end) {
+        q->uncounted_first = q->uncounted_end = first;
+    }
+    have = q->uncounted_end - first;
+    for (unsigned blocks = 0; have < need; blocks++) {
+        uint64_t at = first + have, block_end = refcount_block_end(q, at), run, count;
+        if (blocks == MAX_SEEN_BLOCKS) {
+            return -EIO;
+        }
+        int ret = refcount_co_find_free(q, at, block_end, max_u64(need, UNCOUNTED_RUN),
+                                        &run, &count);
+        if (ret < 0) {
+            return ret;
+        }
+        if (count == 0) { /* go on behind this block */
+            run = block_end;
+        }
+        if (run != at) {
+            first = run;
+            have = 0;
+        }
+        have += count;
+    }
+    q->uncounted_first = first;
+    q->uncounted_end = first + have;
+    *ret_first = first;
+    return 0;
+}
+
 /* Behind everything that was ever used: fresh zeros. */
 static int coroutine_fn find_behind(Qcow2 *q, uint64_t want, uint64_t *ret_first,
                                     uint64_t *ret_count)
 {
+    uint64_t first;
+
     if (q->fixed_size) {
         return -ENOSPC;
     }
-    uint64_t first = q->file_clusters;
+    int ret = find_uncounted(q, 1, &first);
+    if (ret < 0) {
+        return ret;
+    }
     uint64_t end = min_u64(first + window_clusters(q, want), refcount_block_end(q, first));
+    end = min_u64(end, q->uncounted_end);
     if (end << q->cluster_bits > QCOW2_MAX_OFFSET) {
         return -EFBIG;
     }
-    int ret = grow_file(q, end);
+    ret = grow_file(q, end);
     if (ret < 0) {
         return ret;
     }
@@ -141,10 +187,16 @@ int coroutine_fn alloc_co_make_table_room(Qcow2 *q)
     if (need <= q->rt_entries || need * 8 > QCOW2_MAX_RT_BYTES / 2 || q->fixed_size) {
         return 0; /* on a device it grows when it must */
     }
+    uint64_t room = div_round_up(2 * need * 8, q->cluster_size), first;
+    room += room / 32 + 8; /* the blocks that count the table; there are 64 counts in one at
+                              least */
     co_mutex_lock(&q->alloc_lock);
-    int ret = refcount_co_grow_table(q, q->file_clusters, need, &used);
-    q->file_clusters += used;
+    int ret = find_uncounted(q, room, &first);
     if (ret == 0) {
+        ret = refcount_co_grow_table(q, first, need, &used);
+    }
+    if (ret == 0) {
+        q->file_clusters = max_u64(q->file_clusters, first + used);
         ret = refcount_co_write_dirty(q);
     }
     co_mutex_unlock(&q->alloc_lock);

@@ -141,6 +141,7 @@ static void prepare_tables(Qcow2 *q)
         q->file_clusters = node_length(q->file) >> q->cluster_bits;
     }
     q->scan_cluster = 0;
+    q->uncounted_first = q->uncounted_end = 0;
     q->window_next = q->window_end = 0;
 }
 

@@ -114,6 +114,7 @@ typedef struct Qcow2 {
     RefCache refs;
     uint64_t scan_cluster;   /* below this nothing is free */
     uint64_t file_clusters;  /* regular files: clusters from here on were never used */
+    uint64_t uncounted_first, uncounted_end; /* seen to have counts of 0 */
     uint64_t window_next, window_end; /* reserved host clusters */
     bool window_zero;        /* they read as zeros */
     bool fixed_size;         /* a block device: the file cannot grow */

@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "block/base/math.h"
@@ -32,6 +33,7 @@ typedef struct Run {
 } Run;
 
 static uint8_t buffer[CHUNK], other[CHUNK];
+static bool verbose; /* environment FUZZ_VERBOSE */
 
 /* ---- opening and closing ---- */
 
@@ -60,14 +62,18 @@ static void coroutine_fn close_image(Run *r)
     node_co_unref(r->node);
 }
 
-static void ignore(void *opaque, bool is_error, const char *text)
+/* What check says is for whoever looks for a failure's cause. */
+static void message(void *opaque, bool is_error, const char *text)
 {
+    if (verbose) {
+        fprintf(stderr, "%s\n", text);
+    }
 }
 
 static int coroutine_fn check(Run *r, unsigned fix, CheckResult *result)
 {
     memset(result, 0, sizeof(*result));
-    return node_co_check(r->node, fix, ignore, NULL, result);
+    return node_co_check(r->node, fix, message, NULL, result);
 }
 
 static bool coroutine_fn is_clean(Run *r)
@@ -180,6 +186,7 @@ static void coroutine_fn write_to(Run *r)
     }
     bool clean = is_clean(r);
     int ret = change(r);
+    message(NULL, false, "-- written");
     if (clean && ret == 0) {
         verify(r);
     }
@@ -250,6 +257,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     Run r = {.data = data, .size = size};
 
+    verbose = g_getenv("FUZZ_VERBOSE") != NULL;
     r.graph = graph_new(fuzz_loop());
     mem_files_init(&r.files, data, size, MAX_FILE);
     graph_set_open_file(r.graph, mem_files_open, &r.files);
