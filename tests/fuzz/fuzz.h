@@ -45,6 +45,9 @@ void mem_file_fini(MemFile *file);
 void mem_file_load(MemFile *file, const void *data, size_t size);
 DiskFile *mem_file_open(MemFile *file, Loop *loop, bool writable);
 
+/* An empty qcow2 image: 64 KiB, clusters of 512 bytes, over "base". */
+void mem_image_make(uint8_t image[2048]);
+
 /* All the files a graph can see. "image" is what the input says, "base" is 64 KiB of
  * letters; every other name is not there. */
 typedef struct MemFiles {

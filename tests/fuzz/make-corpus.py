@@ -272,7 +272,160 @@ def qcow2():
             save('qcow2', name, image)
 
 
-TARGETS = {'qcow2': qcow2}
+# ---- text ----
+
+def json_texts():
+    texts = ['{}', '[]', 'null', '[true, false]', '{"a": [1, -2, 3.5e-7, 18446744073709551615]}',
+             '-9223372036854775808', '18446744073709551616', '1e400', '-0', '-0.0', '01', '1.',
+             '"\\u0041\\ud83d\\ude00 \\n\\/"', '"\\ud83d"', '"\\ude00\\ud83d"', '"\\u0000"',
+             '"\x7f\u00e9\u20ac\U0001f600"', "{'a': 'b\\'\"'}", '{"a": 1, "a": 2}',
+             '{"a.b": 1, "a": {"c": 2}}', '{"a.0": 1, "a.1": [2]}', '{"a.1": 1}', '{"a..b": 1}',
+             '{"a": 1, "a.b": 2}', '[' * 40 + ']' * 40, '[' * 1100, '{"x":' * 1030, '{"a" 1}\n[2]',
+             '[1,]', '{,}', '[1 2]', 'tru', 'truefalse', '1 2 3', '"unended', '[1}{2]', '# no']
+    for i, text in enumerate(texts):
+        save('json', 'text-%02d' % i, b'\3' + text.encode())
+    for i, raw in enumerate((b'"\xff"', b'\xff{}', b'{"a\0b": 1}', b'"\xc0\x80"', b'"\xed\xa0\x80"',
+                             b'"\xf4\x90\x80\x80"', b'[1\xfe2]', b'"a\nb"', b'\x1b[]')):
+        save('json', 'bytes-%d' % i, b'\0' + raw)
+
+
+def keyval():
+    texts = ['driver=qcow2,node-name=disk,file.driver=file,file.filename=a,,b,discard=unmap',
+             'raw,offset=4k,size=1M,file=node', 'null-co,size=1T,read-zeroes=on,latency-ns=0',
+             'driver=qcow2,file=a,backing=,l2-cache-size=64k,cache.direct=on,cache.no-flush=off',
+             'nbd,id=x,node-name=n,writable=on,name=y,bitmaps.0=a,bitmaps.1=b', 'help', '?,a=b',
+             'addr.type=unix,addr.path=/s,max-connections=0',
+             'addr.type=inet,addr.host=::1,addr.port=10809,addr.ipv6=on',
+             '{"driver": "file", "filename": "x", "aio": "io_uring"}', 'json:{"driver":"raw","file":"a"}',
+             'qcow2,file.driver=file,file.filename=f,size=1G,cluster-size=64k,version=v3,'
+             'refcount-bits=16,lazy-refcounts=off', 'a.b=1,a=2', 'a.0=1,a.2=3', '=x', '.a=1', 'a', '',
+             'a.0=1,a.b=2', 'x' * 200 + '=1', '64k', '1.5G', '0x10', '1e3', '8E', '16E', '-1',
+             '18446744073709551615', '18446744073709551616', '1.9999999999999999999E', 'a=,,,,=,b=,,']
+    for i, text in enumerate(texts):
+        save('keyval', 'text-%02d' % i, bytes([(1, 1, 2, 0, 5)[i % 5]]) + text.encode())
+
+
+def filename():
+    texts = ['image', 'base', 'file:image', 'file:./image', 'host_device:base', 'null-co://', 'null-aio:',
+             'nbd://host:1/x', 'nbd+unix:///x?socket=y', 'nbd:unix:/x:exportname=y', 'http://x/y', 'a:b',
+             './a:b', '/a:b', ':', '', 'fat:rw:/', 'json:', 'json:{}', 'json:[]', 'json:{"driver":"qcow2"}',
+             'json:{"driver":"qcow2","file":{"driver":"file","filename":"image"}}',
+             'json:{"file.filename":"image"}', 'json:{"driver":"raw","file.filename":"base","size":512}',
+             'json:{"file.driver":"file","file.filename":"image","backing":null}',
+             'json:{"driver":"qcow2","file":"image"}', 'json:{"driver":"raw","offset":"512","size":"1k",'
+             '"file":{"filename":"base"}}', 'json:{"driver":"null-co","size":"1T","read-zeroes":true}',
+             'json:{"driver":"qcow2","file.filename":"image","backing.file.filename":"base",'
+             '"backing.driver":"raw"}', 'json:{"driver":"qcow2","file.filename":"image","backing":"image"}',
+             'json:{"driver":"raw","file":{"driver":"raw","file":{"driver":"raw","file":{"filename":"base"'
+             '}}}}', 'json:{"filename":"json:{\\"driver\\":\\"null-co\\"}"}']
+    for i, text in enumerate(texts):
+        save('filename', 'name-%02d' % i, bytes([(0, 4, 2, 1, 40)[i % 5]]) + text.encode())
+
+
+def probe():
+    image = made(commands=['write -P 17 1k 512'])
+    sector = bytes(image[:512])
+    for name, disk in (('raw', bytes(4096)), ('raw-odd', b'x' * 1000), ('raw-short', b'x' * 100),
+                       ('empty', b''), ('qcow2', image), ('almost', b'QFI\xfa' + bytes(1020)),
+                       ('three-of-four', b'QFI' + bytes(1021)), ('qcow2-cut', image[:3])):
+        save('probe', name + '-cve-2008-2004-gets-header', bytes(disk) + sector)
+        save('probe', name + '-gets-text', bytes(disk) + b'text' * 128)
+
+
+# ---- NBD ----
+
+REQUEST = 0x25609513
+OPTION = b'IHAVEOPT'
+
+
+def request(kind, offset=0, length=0, flags=0, cookie=7, data=b'', magic=REQUEST):
+    return struct.pack('>IHHQQI', magic, flags, kind, cookie, offset, length) + data
+
+
+def option(number, data=b'', length=None):
+    return OPTION + struct.pack('>II', number, len(data) if length is None else length) + data
+
+
+def nbd_requests():
+    """What follows a handshake."""
+    yield 'reads', request(0, 0, 512) + request(0, 65024, 512, cookie=8) + request(0, 100, 9)
+    yield 'writes', request(1, 0, 512, data=b'w' * 512) + request(1, 1025, 7, 1, data=b'x' * 7) + request(3)
+    yield 'trim-zero', request(4, 0, 4096) + request(6, 512, 1024) + request(6, 0, 65536, 2) + \
+        request(6, 0, 1024, 16)
+    yield 'status', request(7, 0, 65536) + request(7, 0, 65536, 8) + request(7, 1, 1)
+    yield 'cache-flush-disc', request(5, 0, 512) + request(3) + request(2)
+    yield 'read-df', request(0, 0, 65536, 4)
+    yield 'write-then-garbage', request(1, 0, 16, data=b'0123456789abcdef') + b'garbage' * 8
+    for name, kind in (('read', 0), ('write', 1), ('trim', 4), ('cache', 5), ('zero', 6),
+                       ('status', 7)):
+        yield name + '-wraps', request(kind, MAX64 - 511, 1024, data=b'')
+        yield name + '-behind-the-end', request(kind, 65536, 512, data=b'a' * 512 * (kind == 1))
+        yield name + '-empty', request(kind, 0, 0) + request(kind, 65536, 0) + request(3)
+        yield name + '-all-flags', request(kind, 0, 512, 0xffff, data=b'b' * 512 * (kind == 1))
+    yield 'cve-2017-15119-read-too-long', request(0, 0, (32 << 20) + 1) + request(3)
+    yield 'write-too-long', request(1, 0, (32 << 20) + 1) + request(3)
+    yield 'write-longest', request(1, 0, 32 << 20, data=b'c' * 100)
+    yield 'write-cut', request(1, 0, 4096, data=b'd' * 1000)
+    yield 'cve-2020-10761-long-error', request(0x4141, 0, 0) + request(0, MAX64, MAX32)
+    yield 'unknown-commands', b''.join(request(k) for k in (8, 9, 255, 0xffff))
+    yield 'no-magic', request(0, 0, 512, magic=0x25609514)
+    yield 'simple-reply-magic', request(0, magic=0x67446698)
+    yield 'extended-magic', request(0, magic=0x21e41c71)
+    yield 'header-cut', request(0, 0, 512)[:27]
+    yield 'same-cookie', request(0, 0, 512) * 20
+    yield 'cve-2017-9524-vanishes-at-once', b''
+
+
+def nbd_handshakes():
+    """Client flags, then options."""
+    go = option(7, struct.pack('>I', 1) + b'd' + struct.pack('>H', 0))
+    yield 'flags-none', bytes(4) + option(1, b'd')
+    yield 'flags-unknown', b'\xff' * 4 + go
+    yield 'flags-cut', b'\0\0'
+    yield 'no-zeroes', b'\0\0\0\3' + option(1, b'd') + request(2)
+    start = b'\0\0\0\1'
+    yield 'list-info-go', start + option(3) + option(6, struct.pack('>I', 0) + struct.pack(
+        '>HH', 1, 3)) + go + request(0, 0, 512)
+    yield 'abort', start + option(2) + go
+    yield 'cve-2021-3716-starttls-injection', start + option(5) + go + request(1, 0, 3, data=b'abc')
+    yield 'starttls-with-data', start + option(5, b'data')
+    meta = struct.pack('>I', 1) + b'd' + struct.pack('>I', 1) + struct.pack('>I', 15) + b'base:allocation'
+    yield 'meta-without-structured', start + option(10, meta)
+    yield 'meta', start + option(8) + option(9, meta) + option(10, meta) + go + request(7, 0, 512)
+    yield 'meta-queries-max', start + option(8) + option(10, struct.pack('>I', 1) + b'd' + b'\xff' * 4)
+    yield 'meta-query-length', start + option(8) + option(10, struct.pack(
+        '>I', 1) + b'd' + struct.pack('>II', 1, MAX32))
+    yield 'meta-all', start + option(8) + option(9, struct.pack('>I', 1) + b'd' + bytes(4)) + option(
+        9, struct.pack('>I', 1) + b'd' + struct.pack('>II', 1, 5) + b'base:')
+    yield 'cve-2017-15118-export-name-long', start + option(1, b'n' * 4097)
+    yield 'cve-2017-15118-go-name-long', start + option(7, struct.pack('>I', 4097) + b'n' * 4097 + b'\0\0')
+    yield 'go-name-length-max', start + option(7, b'\xff' * 4 + b'd\0\0') + go
+    yield 'go-infos-max', start + option(7, struct.pack('>I', 1) + b'd\xff\xff')
+    yield 'cve-2017-7539-option-length-max', start + option(7, length=MAX32)
+    yield 'option-length-32-mib', start + option(3, length=32 << 20) + b'x' * 100
+    yield 'option-longer-than-data', start + option(99, b'y' * 20000) + go
+    yield 'option-unknown', start + option(0) + option(4) + option(11) + option(MAX32, b'z') + go
+    yield 'option-magic', start + b'IHAVEOPS' + bytes(8)
+    yield 'export-name-unknown', start + option(1, b'nobody')
+    yield 'export-name-empty', start + option(1)
+    yield 'cve-2024-7409-silent', start
+    yield 'options-many', start + option(8) * 40
+
+
+def nbd():
+    for name, data in nbd_requests():
+        for mode in (1, 2):
+            save('nbd', '%s-%s' % (('', 'structured', 'simple')[mode], name), bytes([mode]) + data)
+    reads = dict(nbd_requests())
+    save('nbd', 'export-name-reads', b'\3' + reads['reads'])
+    for name in ('writes', 'trim-zero', 'reads'):
+        save('nbd', 'read-only-' + name, b'\4' + reads[name])
+    for name, data in nbd_handshakes():
+        save('nbd', 'handshake-' + name, b'\0' + data)
+
+
+TARGETS = {'nbd': nbd, 'qcow2': qcow2, 'json': json_texts, 'keyval': keyval, 'filename': filename,
+           'probe': probe}
 
 
 def main():

@@ -171,6 +171,21 @@ void mem_files_fini(MemFiles *files)
     mem_file_fini(&files->base);
 }
 
+void mem_image_make(uint8_t image[2048])
+{
+    static const uint8_t header[] = {
+        'Q', 'F', 'I', 0xfb, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 4, /* at 256 */
+        0, 0, 0, 9, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0,                     /* 64 KiB */
+        0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1};
+    memset(image, 0, 2048);
+    memcpy(image, header, sizeof(header));
+    image[99] = 4;
+    image[103] = 104;
+    memcpy(image + 256, "base", 4);
+    image[512 + 6] = 4; /* the refcount block: four clusters in use */
+    image[1024 + 1] = image[1024 + 3] = image[1024 + 5] = image[1024 + 7] = 1;
+}
+
 DiskFile *mem_files_open(void *opaque, Loop *loop, const char *filename, int oflags,
                          DiskAio aio, GError **errp)
 {
