@@ -4,8 +4,8 @@
  * refcounts.  A reference without count is a corruption; a count without reference is a
  * leak.
  *
- * Repair only ever sets counts to what the references say; it deletes no entry, so that it
- * cannot make anything worse than it is.
+ * Repair only ever sets counts to what the references say; it deletes no entry, and does
+ * nothing where the metadata overlaps, so that it cannot make anything worse than it is.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -234,6 +234,34 @@ static void check_refcount_blocks(Check *c)
     }
 }
 
+/* Does each of these clusters have one reference, the one from which we came? */
+static bool alone(const Check *c, uint64_t offset, uint64_t bytes)
+{
+    const Qcow2 *q = c->q;
+    uint64_t first = offset >> q->cluster_bits;
+    uint64_t end = first + clusters_for(q, bytes);
+    for (uint64_t i = first; i < end; i++) {
+        if (i >= c->nb_refs || c->refs[i] != 1) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Repair writes to what it counts with: where that overlaps something else, or is not there,
+ * it would change what nobody looks at now. */
+static bool can_repair(const Check *c)
+{
+    const Qcow2 *q = c->q;
+    bool can = alone(c, 0, q->cluster_size) && alone(c, q->l1_offset, q->l1_size * 8ULL) &&
+               alone(c, q->rt_offset, (uint64_t)q->rt_clusters << q->cluster_bits);
+    for (uint32_t i = 0; can && i < q->rt_entries; i++) {
+        uint64_t offset = q->rt[i] & QCOW2_RT_OFFSET_MASK;
+        can = !offset || alone(c, offset, q->cluster_size);
+    }
+    return can;
+}
+
 static int coroutine_fn collect(Check *c)
 {
     Qcow2 *q = c->q;
@@ -247,19 +275,6 @@ static int coroutine_fn collect(Check *c)
     }
     check_refcount_blocks(c);
     return ret;
-}
-
-/* Set one count to what the references say. */
-static bool coroutine_fn repair_one(Check *c, uint64_t cluster, uint64_t now, uint32_t want)
-{
-    while (now != want) {
-        int delta = now > want ? -1 : 1;
-        if (refcount_co_change(c->q, cluster, 1, delta) < 0) {
-            return false;
-        }
-        now += delta;
-    }
-    return true;
 }
 
 static void coroutine_fn compare(Check *c, unsigned fix)
@@ -282,7 +297,7 @@ static void coroutine_fn compare(Check *c, unsigned fix)
         }
         bool leak = count > refs;
         bool repair = fix & (leak ? CHECK_FIX_LEAKS : CHECK_FIX_ERRORS);
-        if (repair && repair_one(c, i, count, refs)) {
+        if (repair && refcount_co_set(q, i, refs) == 0) {
             say(c, leak ? false : true,
                 "Repairing cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu32, i,
                 count, refs);
@@ -381,6 +396,10 @@ int coroutine_fn qcow2_co_check(BlockNode *node, unsigned fix,
     }
     co_mutex_lock(&q->alloc_lock);
     ret = collect(&c);
+    if (ret == 0 && fix && !can_repair(&c)) {
+        say(&c, true, "ERROR: the metadata overlaps itself or other clusters; not repaired");
+        fix = 0;
+    }
     if (ret == 0) {
         compare(&c, fix);
     }

@@ -225,6 +225,8 @@ int coroutine_fn refcount_co_get(Qcow2 *q, uint64_t cluster, uint64_t *ret_count
  * must exist (refcount_co_make_blocks). */
 int coroutine_fn refcount_co_change(Qcow2 *q, uint64_t cluster, uint64_t count,
                                     int delta);
+/* Make the count what a check has found. -EINVAL: no block, or too large. */
+int coroutine_fn refcount_co_set(Qcow2 *q, uint64_t cluster, uint64_t count);
 /*
  * Make sure that there is a refcount block for @cluster, which is free, as are those
  * behind it; a new block (and, rarely, a larger table) takes *ret_used clusters from there

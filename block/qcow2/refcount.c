@@ -192,6 +192,12 @@ static void set_count(Qcow2 *q, RefSlice *slice, uint64_t cluster, uint64_t coun
     }
 }
 
+static uint64_t max_count(const Qcow2 *q)
+{
+    return q->refcount_order == 6 ? UINT64_MAX
+                                  : (UINT64_C(1) << (1u << q->refcount_order)) - 1;
+}
+
 int coroutine_fn refcount_co_get(Qcow2 *q, uint64_t cluster, uint64_t *ret_count)
 {
     RefSlice *slice;
@@ -204,8 +210,7 @@ int coroutine_fn refcount_co_get(Qcow2 *q, uint64_t cluster, uint64_t *ret_count
 
 int coroutine_fn refcount_co_change(Qcow2 *q, uint64_t cluster, uint64_t count, int delta)
 {
-    uint64_t max = q->refcount_order == 6 ? UINT64_MAX
-                                          : (UINT64_C(1) << (1u << q->refcount_order)) - 1;
+    uint64_t max = max_count(q);
     for (uint64_t i = cluster; i < cluster + count; i++) {
         RefSlice *slice;
         int ret = co_slice(q, i, &slice);
@@ -222,6 +227,19 @@ int coroutine_fn refcount_co_change(Qcow2 *q, uint64_t cluster, uint64_t count, 
         set_count(q, slice, i, now + delta);
     }
     return 0;
+}
+
+int coroutine_fn refcount_co_set(Qcow2 *q, uint64_t cluster, uint64_t count)
+{
+    RefSlice *slice;
+    int ret = co_slice(q, cluster, &slice);
+    if (ret == 0 && (!slice || count > max_count(q))) {
+        ret = -EINVAL;
+    }
+    if (ret == 0) {
+        set_count(q, slice, cluster, count);
+    }
+    return ret;
 }
 
 /* order: the list is walked again from its start after each write, for a slice may become
