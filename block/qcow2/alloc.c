@@ -128,6 +128,20 @@ static int coroutine_fn find_behind(Qcow2 *q, uint64_t want, uint64_t *ret_first
     return 0;
 }
 
+/* Counts that call metadata free are wrong: nothing is written there, nor anywhere else. */
+static bool coroutine_fn refuse_overlap(Qcow2 *q, uint64_t first, uint64_t count)
+{
+    uint64_t offset = first << q->cluster_bits, bytes = count << q->cluster_bits;
+    const char *what = overlap_any(q, offset, bytes);
+
+    if (what) {
+        qcow2_co_mark_corrupt(q, (int64_t)offset, (int64_t)bytes,
+                              "Preventing invalid write on metadata (overlaps with %s)",
+                              what);
+    }
+    return what;
+}
+
 static int coroutine_fn co_reserve(Qcow2 *q, uint64_t want)
 {
     uint64_t first, count, used;
@@ -141,6 +155,9 @@ static int coroutine_fn co_reserve(Qcow2 *q, uint64_t want)
     if (ret == 0 && count == 0) {
         fresh = true;
         ret = find_behind(q, want, &first, &count);
+    }
+    if (ret == 0 && refuse_overlap(q, first, count)) {
+        ret = -EIO;
     }
     if (ret < 0) {
         return ret;

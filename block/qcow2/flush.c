@@ -318,7 +318,7 @@ static int coroutine_fn join_epoch(Qcow2 *q)
 int coroutine_fn qcow2_co_flush(BlockNode *node)
 {
     Qcow2 *q = node->state;
-    if (node->read_only || q->corrupt) {
+    if (node->read_only) { /* a corrupt image: what was acknowledged is written still */
         return 0;
     }
     if (list_empty(&q->cache.dirty) && !q->l1_any_dirty && !refcount_any_dirty(q) &&

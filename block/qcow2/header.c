@@ -321,10 +321,11 @@ static void check_l1(Qcow2 *q)
     uint64_t file_end = node_length(q->file);
     for (uint32_t i = 0; i < q->l1_size; i++) {
         uint64_t offset = q->l1[i] & QCOW2_L1_OFFSET_MASK;
-        if (offset && ((offset & (q->cluster_size - 1)) || offset >= file_end)) {
+        if (offset && ((offset & (q->cluster_size - 1)) || offset >= file_end ||
+                       overlap_fixed(q, offset, q->cluster_size))) {
             node_image_corrupted(q->node, false, (int64_t)offset, (int64_t)q->cluster_size,
-                                 "L2 table offset %#" PRIx64 " unaligned or outside of the "
-                                 "file (L1 index: %#" PRIx32 ")", offset, i);
+                                 "L2 table offset %#" PRIx64 " unaligned, outside of the "
+                                 "file or on other metadata (L1 index: %#" PRIx32 ")", offset, i);
             q->l1_bad = true;
         }
     }
@@ -332,6 +333,7 @@ static void check_l1(Qcow2 *q)
 
 static bool coroutine_fn read_tables(Qcow2 *q, GError **errp)
 {
+    uint64_t file_end = round_up(node_length(q->file), q->cluster_size);
     uint64_t *l1 = read_table(q, q->l1_offset, q->l1_size, "L1 table", errp);
     if (!l1) {
         return false;
@@ -342,8 +344,8 @@ static bool coroutine_fn read_tables(Qcow2 *q, GError **errp)
         return false;
     }
     for (uint32_t i = 0; i < q->rt_entries; i++) {
-        if (rt[i] & (q->cluster_size - 1) & QCOW2_RT_OFFSET_MASK ||
-            (rt[i] & ~QCOW2_RT_OFFSET_MASK)) {
+        if (rt[i] & (q->cluster_size - 1) || rt[i] >= file_end ||
+            (rt[i] && overlap_fixed(q, rt[i], q->cluster_size))) {
             q->rt_bad = true;
         }
     }

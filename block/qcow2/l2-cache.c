@@ -122,16 +122,9 @@ uint64_t l2_slice_disk_offset(const Qcow2 *q, const L2Slice *slice)
     return (q->l1[cluster >> q->l2_bits] & QCOW2_L1_OFFSET_MASK) + in_table * 8;
 }
 
-/* Is the host cluster at @offset one that guest data may not lie in? */
-static bool is_metadata(const Qcow2 *q, uint64_t offset)
-{
-    uint64_t size = q->cluster_size;
-    return offset < size ||
-           ranges_overlap(offset, size, q->l1_offset, (uint64_t)q->l1_size * 8) ||
-           ranges_overlap(offset, size, q->rt_offset, (uint64_t)q->rt_clusters * size);
-}
-
-static bool entry_is_valid(const Qcow2 *q, uint64_t entry, uint64_t file_end)
+/* @table: the L2 table that the entry is in. */
+static bool entry_is_valid(const Qcow2 *q, uint64_t entry, uint64_t file_end,
+                           uint64_t table)
 {
     if (entry & QCOW2_COMPRESSED) {
         uint64_t offset, len;
@@ -148,7 +141,8 @@ static bool entry_is_valid(const Qcow2 *q, uint64_t entry, uint64_t file_end)
     if (!offset) {
         return !(entry & QCOW2_COPIED);
     }
-    return !(offset & (q->cluster_size - 1)) && offset < file_end && !is_metadata(q, offset);
+    return !(offset & (q->cluster_size - 1)) && offset < file_end &&
+           offset != table && !overlap_fixed(q, offset, q->cluster_size);
 }
 
 /* Decode what was read; NULL entries when all are 0. */
@@ -158,10 +152,11 @@ static void decode(Qcow2 *q, L2Slice *slice, const be64 *disk)
     uint64_t any = 0;
     uint64_t file_end = round_up(node_length(q->file), q->cluster_size);
     uint64_t bad = 0;
+    uint64_t table = round_down(l2_slice_disk_offset(q, slice), q->cluster_size);
 
     for (unsigned i = 0; i < n; i++) {
         uint64_t entry = be64_get(disk[i]);
-        if (entry && !entry_is_valid(q, entry, file_end)) {
+        if (entry && !entry_is_valid(q, entry, file_end, table)) {
             bad = bad ? bad : entry;
             slice->has_invalid = true;
             entry = QCOW2_ENTRY_INVALID;

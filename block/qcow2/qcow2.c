@@ -274,7 +274,7 @@ static bool coroutine_fn qcow2_co_set_writing(BlockNode *node, bool writing, GEr
     if (writing) {
         return start_writing(q, errp);
     }
-    int ret = q->corrupt ? 0 : stop_writing(q);
+    int ret = q->corrupt ? qcow2_co_flush(node) : stop_writing(q);
     if (ret < 0) {
         error_set_errno(errp, ret, "Could not write the metadata of '%s'",
                         node_filename(node));
@@ -286,8 +286,8 @@ static bool coroutine_fn qcow2_co_set_writing(BlockNode *node, bool writing, GEr
 static void coroutine_fn qcow2_co_close(BlockNode *node)
 {
     Qcow2 *q = node->state;
-    if (node->writing && !q->corrupt) {
-        stop_writing(q);
+    if (node->writing) {
+        q->corrupt ? qcow2_co_flush(node) : stop_writing(q);
     }
     free_state(q);
 }

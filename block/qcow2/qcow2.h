@@ -215,6 +215,12 @@ void bitmap_forget(Qcow2 *q);
 /* For query and info; the caller owns the list. */
 Qcow2BitmapInfoList *bitmap_infos(const Qcow2 *q);
 
+/* ---- overlap.c ---- */
+/* What lies in these bytes: header, L1, refcount table, snapshot table; NULL: none. */
+const char *overlap_fixed(const Qcow2 *q, uint64_t offset, uint64_t bytes);
+/* The same with active L2 tables and refcount blocks: looks through both tables. */
+const char *overlap_any(const Qcow2 *q, uint64_t offset, uint64_t bytes);
+
 /* ---- refcount.c (alloc_lock held unless said otherwise) ---- */
 void refcount_init(Qcow2 *q, unsigned max_slices);
 void refcount_fini(Qcow2 *q);
