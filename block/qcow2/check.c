@@ -23,7 +23,8 @@ typedef struct Check {
     uint32_t *refs; /* per host cluster */
     uint64_t nb_refs;
     uint64_t next_expected; /* host offset that would continue the last data cluster */
-    bool quiet;
+    uint64_t snapshots_bytes; /* of the snapshot table */
+    bool incomplete;          /* references that we cannot know may be missing */
 } Check;
 
 static void G_GNUC_PRINTF(3, 4) say(Check *c, bool is_error, const char *fmt, ...)
@@ -194,8 +195,11 @@ static int coroutine_fn check_snapshots(Check *c)
         if (l1_size > QCOW2_MAX_L1_BYTES / 8) {
             say(c, true, "ERROR snapshot %" PRIu32 " has a too large L1 table", i);
             c->res->corruptions++;
+            c->incomplete = true;
         } else {
-            ret = check_l1(c, be64_get(snap.l1_table_offset), l1_size, false);
+            uint64_t l1 = be64_get(snap.l1_table_offset);
+            c->incomplete |= l1 & (q->cluster_size - 1) || l1 >= node_length(q->file);
+            ret = check_l1(c, l1, l1_size, false);
             if (ret < 0) {
                 return ret;
             }
@@ -206,7 +210,8 @@ static int coroutine_fn check_snapshots(Check *c)
             return -EFBIG;
         }
     }
-    count_range(c, q->snapshots_offset, pos - q->snapshots_offset);
+    c->snapshots_bytes = pos - q->snapshots_offset;
+    count_range(c, q->snapshots_offset, c->snapshots_bytes);
     return 0;
 }
 
@@ -249,11 +254,13 @@ static bool alone(const Check *c, uint64_t offset, uint64_t bytes)
 }
 
 /* Repair writes to what it counts with: where that overlaps something else, or is not there,
- * it would change what nobody looks at now. */
+ * it would change what nobody looks at now.  And it frees what nothing refers to: so it must
+ * have seen all that refers. */
 static bool can_repair(const Check *c)
 {
     const Qcow2 *q = c->q;
-    bool can = alone(c, 0, q->cluster_size) && alone(c, q->l1_offset, q->l1_size * 8ULL) &&
+    bool can = !c->incomplete && alone(c, 0, q->cluster_size) &&
+               alone(c, q->snapshots_offset, c->snapshots_bytes) && alone(c, q->l1_offset, q->l1_size * 8ULL) &&
                alone(c, q->rt_offset, (uint64_t)q->rt_clusters << q->cluster_bits);
     for (uint32_t i = 0; can && i < q->rt_entries; i++) {
         uint64_t offset = q->rt[i] & QCOW2_RT_OFFSET_MASK;
@@ -321,43 +328,43 @@ static bool coroutine_fn copied_wrong(Check *c, uint64_t entry, uint64_t offset)
            count == c->refs[cluster] && (count == 1) != !!(entry & QCOW2_COPIED);
 }
 
-static int coroutine_fn repair_copied_table(Check *c, uint64_t first, uint64_t clusters)
+/* The table of one L1 entry, on the disk: the cache keeps tables with entries that make no
+ * sense as they are. */
+static int coroutine_fn repair_copied_table(Check *c, uint64_t offset)
 {
     Qcow2 *q = c->q;
-    for (uint64_t i = 0; i < clusters; i++) {
-        L2Slice *slice;
-        int ret = qcow2_co_get_slice(q, first + i, &slice);
-        if (ret < 0) {
-            return ret;
-        }
-        uint64_t entry = l2_get(q, slice, first + i);
-        if (entry == QCOW2_ENTRY_INVALID || (entry & QCOW2_COMPRESSED) ||
-            !copied_wrong(c, entry, entry & QCOW2_L2_OFFSET_MASK)) {
-            continue;
-        }
-        /* order: the yields of copied_wrong() are over; the slice is looked up again */
-        ret = qcow2_co_get_slice(q, first + i, &slice);
-        if (ret < 0) {
-            return ret;
-        }
-        if (l2_get(q, slice, first + i) == entry &&
-            l2_set(q, slice, first + i, entry ^ QCOW2_COPIED)) {
-            c->res->corruptions_fixed++;
+    be64 *table = disk_buffer_try_alloc(4096, MAX(q->cluster_size, 4096));
+    int ret = table ? node_co_read_buf(q->file, offset, q->cluster_size, table) : -ENOMEM;
+    int64_t changed = 0;
+
+    for (uint64_t i = 0; ret == 0 && i < q->cluster_size / 8; i++) {
+        uint64_t entry = be64_get(table[i]);
+        if (!(entry & QCOW2_COMPRESSED) &&
+            copied_wrong(c, entry, entry & QCOW2_L2_OFFSET_MASK)) {
+            table[i] = be64_make(entry ^ QCOW2_COPIED);
+            changed++;
         }
     }
-    return 0;
+    if (ret == 0 && changed) {
+        ret = node_co_write_buf(q->file, offset, q->cluster_size, table, 0);
+    }
+    if (ret == 0) {
+        c->res->corruptions_fixed += changed;
+    }
+    disk_buffer_free(table);
+    return ret;
 }
 
 /* Make the COPIED flags of the active tables say what the repaired counts say. */
 static int coroutine_fn repair_copied(Check *c)
 {
     Qcow2 *q = c->q;
-    uint64_t total = clusters_for(q, q->node->length);
-    for (uint32_t i = 0; i < q->l1_size; i++) {
+    int ret = 0;
+
+    for (uint32_t i = 0; ret == 0 && i < q->l1_size; i++) {
         uint64_t entry = q->l1[i];
-        uint64_t first = (uint64_t)i << q->l2_bits;
         uint64_t table = entry & QCOW2_L1_OFFSET_MASK;
-        if (!table || (table & (q->cluster_size - 1)) || first >= total) {
+        if (!table || (table & (q->cluster_size - 1))) {
             continue;
         }
         if (copied_wrong(c, entry, table)) {
@@ -366,16 +373,13 @@ static int coroutine_fn repair_copied(Check *c)
             q->l1_any_dirty = true;
             c->res->corruptions_fixed++;
         }
-        if (!(q->l1[i] & QCOW2_COPIED)) {
-            continue; /* shared with a snapshot: its entries are not ours to change */
-        }
-        uint64_t count = min_u64(UINT64_C(1) << q->l2_bits, total - first);
-        int ret = repair_copied_table(c, first, count);
-        if (ret < 0) {
-            return ret;
+        /* one that is shared with a snapshot has entries that are not ours to change */
+        if ((q->l1[i] & QCOW2_COPIED) && alone(c, table, q->cluster_size)) {
+            ret = repair_copied_table(c, table);
         }
     }
-    return qcow2_co_flush(q->node);
+    l2_cache_clear(q); /* order: all was flushed before the check; what it has is old now */
+    return ret == 0 ? qcow2_co_flush(q->node) : ret;
 }
 
 int coroutine_fn qcow2_co_check(BlockNode *node, unsigned fix,
@@ -397,7 +401,7 @@ int coroutine_fn qcow2_co_check(BlockNode *node, unsigned fix,
     co_mutex_lock(&q->alloc_lock);
     ret = collect(&c);
     if (ret == 0 && fix && !can_repair(&c)) {
-        say(&c, true, "ERROR: the metadata overlaps itself or other clusters; not repaired");
+        say(&c, true, "ERROR: metadata overlaps or cannot be read; nothing is repaired");
         fix = 0;
     }
     if (ret == 0) {
