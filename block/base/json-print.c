@@ -2,18 +2,32 @@
 /*
  * JSON text from values: one line as on a QMP socket, or indented as the tools print.
  *
- * Invariants: P1 the text is ASCII and reads back as an equal value; P2 printing does
+ * Invariants: P1 the text is ASCII and reads back as an equal value (if J2 holds); P2 printing does
  * not recurse (V1).
  */
 #include <math.h>
 
 #include "block/base/json-private.h"
 
+/* The character at *p, and on to the next. A byte that begins none is U+FFFD: file names
+ * need not be UTF-8 (J2). */
+static gunichar next_char(const char **p)
+{
+    gunichar c = g_utf8_get_char_validated(*p, -1);
+
+    if (c >= (gunichar)-2) {
+        (*p)++;
+        return 0xfffd;
+    }
+    *p = g_utf8_next_char(*p);
+    return c;
+}
+
 static void append_string(GString *out, const char *text)
 {
     g_string_append_c(out, '"');
-    for (const char *p = text; *p; p = g_utf8_next_char(p)) {
-        gunichar c = g_utf8_get_char(p);
+    for (const char *p = text; *p;) {
+        gunichar c = next_char(&p);
         switch (c) {
         case '"':
             g_string_append(out, "\\\"");

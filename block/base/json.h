@@ -4,7 +4,8 @@
  *
  * Invariants:
  *  J1 an object keeps the order of its members and never holds a key twice;
- *  J2 a string is valid UTF-8 without a NUL byte inside;
+ *  J2 a string has no NUL byte inside; it is valid UTF-8 if it was parsed, but json_string()
+ *     takes file names as they are: what is no UTF-8 in them prints as U+FFFD;
  *  J3 a number without fraction and exponent that fits int64 is JSON_INT; one that fits
  *     only uint64 is JSON_UINT; everything else is JSON_DOUBLE;
  *  J4 depth, token size and total size are limited by name, and the parser never recurses.

@@ -424,7 +424,62 @@ def nbd():
         save('nbd', 'handshake-' + name, b'\0' + data)
 
 
-TARGETS = {'nbd': nbd, 'qcow2': qcow2, 'json': json_texts, 'keyval': keyval, 'filename': filename,
+# ---- QMP ----
+
+def qmp():
+    add = "{'execute':'blockdev-add','arguments':{'driver':'qcow2','node-name':'d'," \
+        "'file':{'driver':'file','filename':'image','node-name':'f'}%s}}"
+    start = "{'execute':'nbd-server-start','arguments':{'addr':{'type':'unix','data':{'path':'s'}}}}"
+    export = "{'execute':'nbd-server-add','arguments':{'device':'d','writable':true}}"
+    texts = [
+        add % '' + start + export + "{'execute':'query-block-exports'}{'execute':'block-export-del',"
+        "'arguments':{'id':'d'}}{'execute':'nbd-server-stop'}{'execute':'blockdev-del','arguments':{"
+        "'node-name':'d'}}{'execute':'quit'}",
+        add % ",'backing':null" + "{'execute':'query-named-block-nodes','arguments':{'flat':true}}"
+        "{'execute':'query-block'}{'execute':'query-blockstats','arguments':{'query-nodes':true}}",
+        add % '' + "{'execute':'block_resize','arguments':{'node-name':'d','size':131072},'id':[1,{}]}"
+        "{'execute':'block_resize','arguments':{'node-name':'f','size':9223372036854775807}}",
+        add % ",'read-only':true" + start + export + "{'execute':'block-export-add','arguments':{'type':"
+        "'nbd','id':'x','node-name':'d','name':'y','writable':false}}{'execute':'nbd-server-remove',"
+        "'arguments':{'name':'d','mode':'hard'}}",
+        "{'execute':'blockdev-add','arguments':{'driver':'null-co','node-name':'n','size':65536}}"
+        "{'execute':'blockdev-create','arguments':{'job-id':'j','options':{'driver':'qcow2','file':'n',"
+        "'size':65536}}}{'execute':'query-jobs'}{'execute':'job-dismiss','arguments':{'id':'j'}}",
+        "{'execute':'blockdev-create','arguments':{'job-id':'j','options':{'driver':'file',"
+        "'filename':'x','size':1}}}{'execute':'job-cancel','arguments':{'id':'j'}}",
+        add % '' + "{'execute':'blockdev-add','arguments':{'driver':'qcow2','node-name':'o','file':{"
+        "'driver':'file','filename':'image'},'backing':null}}{'execute':'blockdev-snapshot','arguments':"
+        "{'node':'d','overlay':'o'}}{'execute':'relink-chain','arguments':{'device':'o','top':'d'}}",
+        "{'execute':'blockdev-add','arguments':{'driver':'raw','node-name':'r','offset':512,'size':1024,"
+        "'file':{'driver':'raw','file':{'driver':'file','filename':'base'}}}}",
+        "{'execute':'query-version'}{'execute':'query-commands'}{'exec-oob':'query-version','id':1}",
+        "{'execute':'query-qmp-schema'}", "{'execute':'nope'}", "{'execute':1}", "{'arguments':{}}", '[]',
+        "{'execute':'qmp_capabilities'}{'execute':'qmp_capabilities'}", '{"execute":"quit"',
+        "{'execute':'xen-watch-device','arguments':{'domid':1,'devid':2,'type':'qdisk','blocknode':'d'}}"
+        "{'execute':'xen-unwatch-device','arguments':{'domid':1,'devid':2,'type':'qdisk'}}",
+        "{'execute':'nbd-server-start','arguments':{'addr':{'type':'inet','data':{'host':'::','port':'1'"
+        "}},'max-connections':0,'tls-creds':'t'}}", '\xff{"execute":"query-version"}', "nonsense\n{}"]
+    for i, text in enumerate(texts):
+        for mode in (1, 2) if i < 9 else (i % 3,):
+            save('qmp', 'talk-%02d-%d' % (i, mode), bytes([mode]) + text.encode('latin-1'))
+
+
+def img():
+    good = dict(qcow2_good())
+    chosen = ('some', 'v2', 'backing', 'snapshot', 'bitmap', 'compressed', 'lazy-dirty', 'data-file')
+    for name in chosen:
+        save('img', 'good-' + name, good[name])
+    for name, image in extensions_hostile(good['some']):
+        save('img', name, image)
+    for name, image in header_hostile(good['backing']):
+        if 'backing' in name or 'header' in name or 'cut' in name:
+            save('img', name, image)
+    full = Image(good['some']).extensions((0x12345678, 512 - 128, bytes(512 - 128)))
+    save('img', 'no-room-for-a-name', full)
+    save('img', 'raw', b'raw' * 400)
+
+
+TARGETS = {'qmp': qmp, 'img': img, 'nbd': nbd, 'qcow2': qcow2, 'json': json_texts, 'keyval': keyval, 'filename': filename,
            'probe': probe}
 
 

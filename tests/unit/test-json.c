@@ -435,6 +435,25 @@ static void test_errors(void)
     error_set(NULL, "nobody listens");
 }
 
+/* A file name that is no UTF-8: nothing behind its end is looked at. */
+static void test_no_utf8(void)
+{
+    static const struct {
+        const char *bytes, *text;
+    } cases[] = {
+        {"a\xff" "b", "\"a\\uFFFDb\""},
+        {"\xfb", "\"\\uFFFD\""},
+        {"\xe2\x82", "\"\\uFFFD\\uFFFD\""},
+        {"\xe2\x82\xac", "\"\\u20AC\""},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *exact = g_strdup(cases[i].bytes);
+        g_autoptr(JsonValue) value = json_string(exact);
+        g_autofree char *text = json_to_string(value);
+        g_assert_cmpstr(text, ==, cases[i].text);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -455,6 +474,7 @@ int main(int argc, char **argv)
     g_test_add_func("/json/no-recursion", test_no_recursion);
     g_test_add_func("/json/objects", test_objects);
     g_test_add_func("/json/big-object", test_big_object);
+    g_test_add_func("/json/no-utf8", test_no_utf8);
     g_test_add_func("/json/pretty", test_pretty);
     g_test_add_func("/json/random", test_random);
     g_test_add_func("/json/error-classes", test_errors);
