@@ -5,6 +5,7 @@
 #   make run        build, serve a disk and show it working (IMAGE=path, ONCE=1)
 #   make check      build and run all tests (SANITIZE=1: with sanitizers)
 #   make bench      measure against qemu-storage-daemon (BENCH="--quick ...")
+#   make fuzz       fuzz with clang (TIME=60 seconds each, TARGET=name for one)
 #   make install    into PREFIX (DESTDIR honoured)
 #
 # DEPS=no: do not install missing Debian packages.
@@ -15,7 +16,7 @@ CONFIGURE := --build-dir=$(BUILD) $(if $(SANITIZE),--enable-sanitizers --enable-
 PROGRAMS := qemu-dp qemu-img qemu-io
 export DEPS
 
-.PHONY: all deps deps-test run check bench install clean
+.PHONY: all deps deps-test run check bench fuzz install clean
 
 all: deps
 	@[ -f $(BUILD)/build.ninja ] || ./configure $(CONFIGURE)
@@ -38,6 +39,10 @@ check: deps-test all
 
 bench: deps-test all
 	@python3 tests/bench/bench.py --build $(BUILD) $(BENCH)
+
+fuzz: deps
+	@scripts/install-deps --fuzz
+	@tests/fuzz/run $(or $(TIME),60) $(TARGET)
 
 install: all
 	@meson install -C $(BUILD)

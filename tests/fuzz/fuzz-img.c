@@ -70,6 +70,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FILE *out = stdout, *err = stderr;
     Run r = {.tool = {.name = "qemu-img", .loop = fuzz_loop()}};
 
+    if (fuzz_image_is_slow(data, size)) {
+        return 0;
+    }
     if (!null) {
         null = fopen("/dev/null", "w");
     }

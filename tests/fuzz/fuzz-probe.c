@@ -75,7 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     MemFiles files;
 
-    if (size < 512) {
+    if (size < 512 || fuzz_image_is_slow(data, size)) {
         return 0;
     }
     Run r = {.graph = graph_new(fuzz_loop()), .sector = data + size - 512};

@@ -257,6 +257,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     Run r = {.data = data, .size = size};
 
+    if (fuzz_image_is_slow(data, size)) {
+        return 0;
+    }
     verbose = g_getenv("FUZZ_VERBOSE") != NULL;
     r.graph = graph_new(fuzz_loop());
     mem_files_init(&r.files, data, size, MAX_FILE);

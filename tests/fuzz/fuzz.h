@@ -31,6 +31,10 @@ Loop *fuzz_loop(void);
 void fuzz_failed(const char *condition, const char *fmt, ...) G_GNUC_PRINTF(2, 3)
     G_GNUC_NORETURN;
 
+/* Is most of the time going into the memory for tables of many MiB? The fuzzer has better
+ * things to do; the corpus has some that are run. */
+bool fuzz_image_is_slow(const uint8_t *data, size_t size);
+
 /* ---- files in memory (mem-file.c) ---- */
 
 typedef struct MemFile {

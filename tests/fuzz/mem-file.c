@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/base/endian.h"
 #include "block/base/error.h"
 #include "block/base/iov.h"
 #include "block/base/math.h"
@@ -35,6 +36,19 @@ void fuzz_failed(const char *condition, const char *fmt, ...)
     va_end(args);
     fputc('\n', stderr);
     abort();
+}
+
+bool fuzz_image_is_slow(const uint8_t *data, size_t size)
+{
+#ifdef FUZZING
+    if (size >= 60) {
+        be32 l1_size, rt_clusters;
+        memcpy(&l1_size, data + 36, sizeof(l1_size));
+        memcpy(&rt_clusters, data + 56, sizeof(rt_clusters));
+        return be32_get(l1_size) > 65536 || be32_get(rt_clusters) > 512;
+    }
+#endif
+    return false;
 }
 
 /* ---- one file ---- */
