@@ -109,7 +109,12 @@ static void request_start(BlockRequest *req)
         resolve_and_submit(req)) {
         return;
     }
-    coroutine_enter(coroutine_new(request_entry, req, CO_STACK_DATA));
+    Coroutine *co = coroutine_try_new(request_entry, req, CO_STACK_DATA);
+    if (co) {
+        coroutine_enter(co);
+    } else {
+        request_finish_later(req, -ENOMEM);
+    }
 }
 
 void port_submit(BlockPort *port, BlockRequest *req)

@@ -48,8 +48,12 @@ static Coroutine *stack_map(CoroutineStack kind)
     size_t size = stack_size(kind);
     uint8_t *base = mmap(NULL, page + size, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-    if (base == MAP_FAILED || mprotect(base, page, PROT_NONE) < 0) {
-        abort(); /* coroutine.h: no stack, no progress */
+    if (base == MAP_FAILED) {
+        return NULL;
+    }
+    if (mprotect(base, page, PROT_NONE) < 0) { /* a guard is one mapping more */
+        munmap(base, page + size);
+        return NULL;
     }
     Coroutine *co = (Coroutine *)(base + page + size - round_up(sizeof(Coroutine), 64));
     co->map = base;
@@ -77,7 +81,7 @@ static void co_main(Coroutine *co)
     }
 }
 
-Coroutine *coroutine_new(CoroutineEntry *entry, void *opaque, CoroutineStack kind)
+Coroutine *coroutine_try_new(CoroutineEntry *entry, void *opaque, CoroutineStack kind)
 {
     StackPool *pool = &pools[kind];
     Coroutine *co = pool->free;
@@ -87,6 +91,9 @@ Coroutine *coroutine_new(CoroutineEntry *entry, void *opaque, CoroutineStack kin
         pool->count--;
     } else {
         co = stack_map(kind);
+        if (!co) {
+            return NULL;
+        }
         co_context_init(co, co_main);
     }
     co->entry = entry;
@@ -94,6 +101,15 @@ Coroutine *coroutine_new(CoroutineEntry *entry, void *opaque, CoroutineStack kin
     co->caller = NULL;
     co->ended = false;
     list_init(&co->link);
+    return co;
+}
+
+Coroutine *coroutine_new(CoroutineEntry *entry, void *opaque, CoroutineStack kind)
+{
+    Coroutine *co = coroutine_try_new(entry, opaque, kind);
+    if (!co) {
+        g_error("no memory for a stack");
+    }
     return co;
 }
 

@@ -33,8 +33,12 @@ typedef enum CoroutineStack {
 } CoroutineStack;
 
 /* Make a coroutine; it runs at the first coroutine_enter() and frees itself when @entry
- * returns. Aborts when no stack can be had; 256 data stacks that were used stay pooled
+ * returns. NULL when no stack can be had; 256 data stacks that were used stay pooled
  * until coroutine_pool_trim(). */
+Coroutine *coroutine_try_new(CoroutineEntry *entry, void *opaque, CoroutineStack kind);
+
+/* The same for start-up, jobs and tools, which cannot go on without: aborts. Never for
+ * what a guest or a client can ask for many times. */
 Coroutine *coroutine_new(CoroutineEntry *entry, void *opaque, CoroutineStack kind);
 
 /* Run @co until it yields or ends. May be called from inside another coroutine. */

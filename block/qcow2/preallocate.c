@@ -29,7 +29,7 @@ static int coroutine_fn co_place(Qcow2 *q, uint64_t first, uint64_t count, Preal
 {
     uint64_t left = l2_slice_entries(q) - (first & (l2_slice_entries(q) - 1));
     uint64_t offset = 0, got = 0;
-    L2Slice *slice;
+    L2Slice *slice = NULL;
     bool zero = false;
 
     int ret = alloc_co_clusters(q, min_u64(count, left), &offset, &got, &zero);

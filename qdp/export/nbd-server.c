@@ -136,6 +136,14 @@ static void conn_new(NbdServer *server, int fd)
         return;
     }
     NbdConn *conn = g_new0(NbdConn, 1);
+    Coroutine *co = coroutine_try_new(conn_entry, conn, CO_STACK_DATA);
+
+    if (!co) { /* no memory: as if the client had not been accepted */
+        munmap(window, NBD_WINDOW);
+        g_free(conn);
+        close(fd);
+        return;
+    }
 
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one,
                sizeof(one)); /* fails on unix: fine */
@@ -153,7 +161,7 @@ static void conn_new(NbdServer *server, int fd)
     loop_timer_init(&conn->handshake_timer, server->loop, handshake_late);
     loop_timer_arm(&conn->handshake_timer,
                    loop_now_ns(server->loop) + NBD_HANDSHAKE_NS);
-    coroutine_enter(coroutine_new(conn_entry, conn, CO_STACK_DATA));
+    coroutine_enter(co);
 }
 
 static void accept_clients(LoopFd *watch, unsigned revents)

@@ -126,9 +126,16 @@ void nbd_status_start(NbdSlot *slot)
 {
     NbdConn *conn = slot->conn;
 
+    Coroutine *co = conn->nb_status < NBD_STATUS_AT_ONCE
+                        ? coroutine_try_new(status_entry, conn, CO_STACK_DATA)
+                        : NULL;
+    if (!co && conn->nb_status == 0) { /* nobody who could take it later either */
+        nbd_slot_reply(slot, -ENOMEM);
+        return;
+    }
     nbd_slots_append(&conn->status_waiting, slot);
-    if (conn->nb_status < NBD_STATUS_AT_ONCE) {
+    if (co) {
         conn->nb_status++;
-        coroutine_enter(coroutine_new(status_entry, conn, CO_STACK_DATA));
+        coroutine_enter(co);
     }
 }

@@ -3,6 +3,7 @@
 #include <glib.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -284,6 +285,28 @@ static void test_rwlock(void)
     locks_fini(&locks, "ababWWcdcd");
 }
 
+#ifndef __SANITIZE_ADDRESS__ /* its shadow needs the address space */
+static void test_no_memory(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        struct rlimit limit = {.rlim_cur = 1, .rlim_max = RLIM_INFINITY};
+        unsigned made = 0;
+        setrlimit(RLIMIT_AS, &limit); /* what is mapped stays; nothing is added */
+        while (made < 1000 && coroutine_try_new(NULL, NULL, CO_STACK_CONTROL)) {
+            made++;
+        }
+        limit.rlim_cur = RLIM_INFINITY;
+        setrlimit(RLIMIT_AS, &limit);
+        bool again = coroutine_try_new(NULL, NULL, CO_STACK_CONTROL) != NULL;
+        _exit(made < 1000 && again ? 0 : 1);
+    }
+    int status;
+    g_assert_cmpint(waitpid(child, &status, 0), ==, child);
+    g_assert_cmpint(status, ==, 0);
+}
+#endif
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -295,5 +318,8 @@ int main(int argc, char **argv)
     g_test_add_func("/coroutine/mutex-fifo", test_mutex_fifo);
     g_test_add_func("/coroutine/queue", test_queue);
     g_test_add_func("/coroutine/rwlock", test_rwlock);
+#ifndef __SANITIZE_ADDRESS__
+    g_test_add_func("/coroutine/no-memory", test_no_memory);
+#endif
     return g_test_run();
 }
