@@ -90,7 +90,10 @@ struct BlockNode {
     int quiesce; /* drains that cover this node */
     char *filename;
     char *backing_file, *backing_format; /* as the header says */
-    JsonValue *full_options; /* to build json: names; may be NULL */
+    char *opened_backing; /* the name that opening backing_file led to; may be NULL */
+    bool backing_skipped; /* the user asked not to look below */
+    char *shown_name;     /* node-name.c; valid while shown_shape is Graph.shape */
+    uint64_t shown_shape;
     ListLink children;       /* BlockEdge.in_parent */
     ListLink parents;        /* BlockEdge.in_child */
     ListLink in_graph;
@@ -162,6 +165,9 @@ struct BlockDriver {
     int coroutine_fn (*co_check)(BlockNode *node, unsigned fix,
                                  void (*message)(void *, bool, const char *),
                                  void *opaque, CheckResult *ret);
+    /* For json: names: set those of the driver's own options that say which data it shows;
+     * true when there is one, so that no plain name will do. May be NULL. */
+    bool (*name_options)(const BlockNode *node, JsonValue *options);
     /* What this driver needs of a child, given what its own users hold. */
     void (*child_perm)(BlockNode *node, const BlockEdge *edge, unsigned perm,
                        unsigned shared, unsigned *ret_perm, unsigned *ret_shared);
@@ -191,6 +197,13 @@ void format_child_perm(BlockNode *node, const BlockEdge *edge, unsigned perm,
                        unsigned shared, unsigned *ret_perm, unsigned *ret_shared);
 void filter_child_perm(BlockNode *node, const BlockEdge *edge, unsigned perm,
                        unsigned shared, unsigned *ret_perm, unsigned *ret_shared);
+
+/* The options that open the same data; the caller owns them (node-name.c). */
+JsonValue *node_name_options(const BlockNode *node);
+/* The path or URL at the bottom of the "file" children; NULL if there is none. */
+const char *node_plain_path(const BlockNode *node);
+/* The header names another backing file from now on; NULL: none. */
+void node_set_header_backing(BlockNode *node, const char *name);
 
 /* ---- I/O on a node from above, in coroutines (node-io.c): driver to driver ---- */
 int coroutine_fn node_co_read(BlockNode *node, uint64_t offset, uint64_t len,

@@ -28,6 +28,7 @@ BlockEdge *edge_new(BlockNode *parent_node, BlockPort *parent_port, BlockNode *c
     list_init(&edge->in_child);
     list_append(&child->parents, &edge->in_child);
     if (parent_node) {
+        parent_node->graph->shape++;
         list_append(&parent_node->children, &edge->in_parent);
         refresh_shorthand(parent_node);
     }
@@ -40,6 +41,7 @@ void edge_set_child(BlockEdge *edge, BlockNode *child)
     edge->child = child;
     list_append(&child->parents, &edge->in_child);
     if (edge->parent_node) {
+        child->graph->shape++;
         refresh_shorthand(edge->parent_node);
     } else if (edge->parent_port) {
         edge->parent_port->root = child;
@@ -53,6 +55,7 @@ void edge_unlink(BlockEdge *edge)
     list_remove(&edge->in_parent);
     g_free(edge);
     if (parent) {
+        parent->graph->shape++;
         refresh_shorthand(parent);
     }
 }

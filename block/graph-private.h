@@ -28,6 +28,7 @@ struct Graph {
     ListLink drains; /* GraphDrain.link: those that have begun */
     GHashTable *by_name;
     unsigned next_name;
+    uint64_t shape; /* counts what may change a node's shown name */
     const GraphEvents *events;
     void *events_opaque;
     GraphOpenFile *open_file;

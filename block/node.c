@@ -94,7 +94,8 @@ void node_discard(BlockNode *node)
     g_free(node->filename);
     g_free(node->backing_file);
     g_free(node->backing_format);
-    json_free(node->full_options);
+    g_free(node->opened_backing);
+    g_free(node->shown_name);
     g_free(node);
 }
 
@@ -165,11 +166,6 @@ bool node_is_filter(const BlockNode *node)
 Graph *node_graph(const BlockNode *node)
 {
     return node->graph;
-}
-
-const char *node_filename(const BlockNode *node)
-{
-    return node->filename ? node->filename : "";
 }
 
 BlockNode *node_child(const BlockNode *node, const char *role)

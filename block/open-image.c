@@ -237,6 +237,8 @@ BlockNode *coroutine_fn node_co_open_image(Graph *graph, const char *filename,
     }
     if (!node) {
         g_propagate_error(errp, error);
+    } else {
+        node->backing_skipped = options->no_backing;
     }
     return node;
 }
@@ -284,6 +286,8 @@ BlockEdge *coroutine_fn node_co_open_backing(BlockNode *parent,
     }
     child->implicit = true;
     BlockEdge *edge = edge_attach(parent, child, "backing");
+    g_free(parent->opened_backing);
+    parent->opened_backing = g_strdup(node_filename(child));
     node_co_unref(child);
     return edge;
 }

@@ -100,8 +100,7 @@ static bool coroutine_fn replace_backing(BlockNode *overlay, BlockNode *fresh,
         node_co_unref(fresh);
         return false;
     }
-    g_free(overlay->backing_file);
-    overlay->backing_file = g_strdup(fresh->filename);
+    node_set_header_backing(overlay, node_filename(fresh));
     node_co_unref(old);
     return true;
 }

@@ -177,6 +177,13 @@ static int64_t file_allocated_size(BlockNode *node)
     return fstat(fd, &st) < 0 ? -errno : st.st_blocks * INT64_C(512);
 }
 
+/* A plain name says it, but inside of a json: name it has to stand. */
+static bool file_name_options(const BlockNode *node, JsonValue *options)
+{
+    json_object_set_string(options, "filename", node->filename);
+    return false;
+}
+
 #define FILE_DRIVER(var, text, id)                                                     \
     const BlockDriver var = {                                                          \
         .name = text,                                                                  \
@@ -193,6 +200,7 @@ static int64_t file_allocated_size(BlockNode *node)
         .grows_with_zeros = file_grows_with_zeros,                                     \
         .allocated_size = file_allocated_size,                                         \
         .refresh_length = file_refresh_length,                                         \
+        .name_options = file_name_options,                                             \
         .child_perm = filter_child_perm,                                               \
     }
 

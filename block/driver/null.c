@@ -10,6 +10,8 @@
 
 typedef struct NullState {
     uint64_t latency_ns;
+    bool has_size, has_read_zeroes;
+    uint64_t size; /* as given */
     bool read_zeroes;
 } NullState;
 
@@ -30,6 +32,9 @@ static bool coroutine_fn null_co_open(BlockNode *node, const BlockdevOptions *op
     NullState *s = g_new0(NullState, 1);
     s->latency_ns = o->has_latency_ns ? o->latency_ns : 0;
     s->read_zeroes = o->has_read_zeroes && o->read_zeroes;
+    s->has_size = o->has_size;
+    s->size = o->has_size ? (uint64_t)o->size : 0;
+    s->has_read_zeroes = o->has_read_zeroes;
     node->state = s;
     node->length = round_up(o->has_size ? (uint64_t)o->size : DEFAULT_SIZE, 512);
     node->filename = g_strdup_printf("%s://", node->drv->name);
@@ -88,6 +93,18 @@ static int coroutine_fn null_co_write_zeroes(BlockNode *node, uint64_t offset,
     return null_co_delay(node);
 }
 
+static bool null_name_options(const BlockNode *node, JsonValue *options)
+{
+    const NullState *s = node->state;
+    if (s->has_size) {
+        json_object_set_uint(options, "size", s->size);
+    }
+    if (s->has_read_zeroes) {
+        json_object_set_bool(options, "read-zeroes", s->read_zeroes);
+    }
+    return s->has_size || s->has_read_zeroes;
+}
+
 static int64_t null_allocated_size(BlockNode *node)
 {
     return 0;
@@ -105,6 +122,7 @@ static int64_t null_allocated_size(BlockNode *node)
         .co_write_zeroes = null_co_write_zeroes,                                       \
         .co_flush = null_co_delay,                                                     \
         .allocated_size = null_allocated_size,                                         \
+        .name_options = null_name_options,                                             \
         .child_perm = filter_child_perm,                                               \
     }
 

@@ -17,6 +17,7 @@ typedef struct RawState {
     uint64_t offset;
     uint64_t size; /* with has_size */
     bool has_size;
+    bool has_offset; /* also when it is 0 */
 } RawState;
 
 static uint64_t window_length(const RawState *s, uint64_t file_length)
@@ -64,6 +65,7 @@ static bool coroutine_fn raw_co_open(BlockNode *node, const BlockdevOptions *opt
     }
     g_autofree RawState *s = g_new0(RawState, 1);
     s->offset = o->has_offset ? (uint64_t)o->offset : 0;
+    s->has_offset = o->has_offset;
     s->has_size = o->has_size;
     s->size = o->has_size ? (uint64_t)o->size : 0;
     BlockNode *file = edge->child;
@@ -159,6 +161,18 @@ static bool coroutine_fn raw_co_truncate(BlockNode *node, uint64_t size, GError 
     return true;
 }
 
+static bool raw_name_options(const BlockNode *node, JsonValue *options)
+{
+    const RawState *s = node->state;
+    if (s->has_offset) {
+        json_object_set_uint(options, "offset", s->offset);
+    }
+    if (s->has_size) {
+        json_object_set_uint(options, "size", s->size);
+    }
+    return s->has_offset || s->has_size;
+}
+
 static int64_t raw_refresh_length(BlockNode *node)
 {
     const RawState *s = node->state;
@@ -186,5 +200,6 @@ const BlockDriver driver_raw = {
     .co_status = raw_co_status,
     .co_truncate = raw_co_truncate,
     .refresh_length = raw_refresh_length,
+    .name_options = raw_name_options,
     .child_perm = filter_child_perm,
 };

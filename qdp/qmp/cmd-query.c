@@ -4,61 +4,18 @@
  * compat: which members are there, and the order of nodes (the youngest first), are
  * stock's.
  */
-#include <string.h>
-
+#include "block/image-info.h"
 #include "block/node.h"
 #include "qapi/qapi-commands.h"
 #include "qdp/qmp/monitor.h"
 
-/* A header's backing name as seen from here: relative ones start at the image. */
-static char *full_backing_filename(const BlockNode *node, const char *name)
-{
-    const char *image = node_filename(node);
-    const char *slash = strrchr(image, '/');
-    const char *colon = strchr(name, ':');
-    bool has_protocol = colon && (!strchr(name, '/') || colon < strchr(name, '/'));
-
-    if (name[0] == '/' || has_protocol || !slash || g_str_has_prefix(image, "json:")) {
-        return g_strdup(name);
-    }
-    return g_strdup_printf("%.*s%s", (int)(slash - image + 1), image, name);
-}
-
-static bool is_null_driver(const BlockNode *node)
-{
-    return g_str_has_prefix(node_driver_name(node), "null-");
-}
-
-static ImageInfo *one_image(BlockNode *node)
-{
-    ImageInfo *info = g_new0(ImageInfo, 1);
-    const char *backing = node_header_backing_file(node);
-    int64_t allocated = node_allocated_size(node);
-
-    info->filename = g_strdup(node_filename(node));
-    info->format = g_strdup(node_driver_name(node));
-    info->virtual_size = (int64_t)node_length(node);
-    info->has_dirty_flag = !is_null_driver(node);
-    info->has_actual_size = allocated >= 0;
-    info->actual_size = allocated;
-    info->has_cluster_size = node_cluster_size(node) != 0;
-    info->cluster_size = node_cluster_size(node);
-    if (backing && *backing) {
-        info->backing_filename = g_strdup(backing);
-        info->full_backing_filename = full_backing_filename(node, backing);
-        info->backing_filename_format = g_strdup(node_header_backing_format(node));
-    }
-    info->format_specific = node_image_info_specific(node);
-    return info;
-}
-
 static ImageInfo *image_chain(BlockNode *node, bool flat)
 {
-    ImageInfo *top = one_image(node);
+    ImageInfo *top = node_image_info(node);
     ImageInfo *info = top;
 
     while (!flat && (node = node_backing(node))) {
-        info->backing_image = one_image(node);
+        info->backing_image = node_image_info(node);
         info = info->backing_image;
     }
     return top;

@@ -6,40 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "block/image-info.h"
 #include "qapi/qapi-visit.h"
 #include "qdp/tool/qemu-img.h"
 
 /* ---- info ---- */
-
-static ImageInfo *describe(BlockNode *node)
-{
-    ImageInfo *info = g_new0(ImageInfo, 1);
-    const char *backing = node_header_backing_file(node);
-    int64_t allocated = node_allocated_size(node);
-
-    info->filename = g_strdup(node_filename(node));
-    info->format = g_strdup(node_driver_name(node));
-    info->virtual_size = (int64_t)node_length(node);
-    info->has_dirty_flag = true;
-    info->has_actual_size = allocated >= 0;
-    info->actual_size = allocated;
-    info->has_cluster_size = node_cluster_size(node) != 0;
-    info->cluster_size = node_cluster_size(node);
-    if (backing && backing[0]) {
-        info->backing_filename = g_strdup(backing);
-        if (g_path_is_absolute(backing)) {
-            info->full_backing_filename = g_strdup(backing);
-        } else {
-            g_autofree char *dir = g_path_get_dirname(node_filename(node));
-            info->full_backing_filename = strcmp(dir, ".") == 0
-                                              ? g_strdup(backing)
-                                              : g_build_filename(dir, backing, NULL);
-        }
-        info->backing_filename_format = g_strdup(node_header_backing_format(node));
-    }
-    info->format_specific = node_image_info_specific(node);
-    return info;
-}
 
 static void print_bitmaps(const Qcow2BitmapInfoList *bitmaps)
 {
@@ -137,7 +108,7 @@ static bool coroutine_fn collect(Tool *tool, const char *filename, ImageOpenOpti
         if (!image_co_open(tool, &image, filename, o, image_opts)) {
             return false;
         }
-        g_ptr_array_add(infos, describe(image.node));
+        g_ptr_array_add(infos, node_image_info(image.node));
         image_co_close(&image);
         info = infos->pdata[infos->len - 1];
         filename = info->full_backing_filename;
