@@ -108,6 +108,7 @@ typedef struct OpenInherit {
     bool has_discard, discard_unmap;
     bool force_share;
     const char *aio;
+    bool no_backing; /* what headers name is not opened */
     unsigned depth; /* of backing files; limited */
 } OpenInherit;
 
@@ -117,6 +118,7 @@ struct BlockDriver {
     bool is_format;        /* interprets a file child */
     bool is_filter;        /* passes its file child through unchanged */
     bool supports_backing;
+    bool needs_filename;
 
     /* Open @node: attach children, set length, limits, state, filename. On failure
      * nothing is left in state (children are detached by the caller). */

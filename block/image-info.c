@@ -19,12 +19,18 @@ char *node_full_backing_name(const BlockNode *node, const char *name)
     return g_strdup_printf("%.*s%s", (int)(slash - image + 1), image, name);
 }
 
-/* Formats and files have facts about themselves; where nothing is stored there are none. */
-static bool has_facts(const BlockNode *node)
+/* Who knows clusters and flags: filters say what stands below them says. */
+static BlockNode *below_filters(BlockNode *node)
 {
     while (node->drv->is_filter && node->file_child) {
         node = node->file_child;
     }
+    return node;
+}
+
+/* Formats and files have facts about themselves; where nothing is stored there are none. */
+static bool has_facts(const BlockNode *node)
+{
     return !g_str_has_prefix(node->drv->name, "null-");
 }
 
@@ -37,11 +43,11 @@ ImageInfo *node_image_info(BlockNode *node)
     info->filename = g_strdup(node_filename(node));
     info->format = g_strdup(node_driver_name(node));
     info->virtual_size = (int64_t)node_length(node);
-    info->has_dirty_flag = has_facts(node);
+    info->has_dirty_flag = has_facts(below_filters(node));
     info->has_actual_size = allocated >= 0;
     info->actual_size = allocated;
-    info->has_cluster_size = node_cluster_size(node) != 0;
-    info->cluster_size = node_cluster_size(node);
+    info->cluster_size = node_cluster_size(below_filters(node));
+    info->has_cluster_size = info->cluster_size != 0;
     if (backing && backing[0]) {
         info->backing_filename = g_strdup(backing);
         info->full_backing_filename = node_full_backing_name(node, backing);

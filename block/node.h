@@ -75,7 +75,8 @@ typedef struct ImageOpenOptions {
     bool no_flush;       /* cache=unsafe */
     bool unmap;          /* discard=unmap */
     const char *aio;     /* NULL = default */
-    JsonValue *extra;    /* further options of the top node as dotted keys; borrowed */
+    bool from_header;    /* the name is an image's, not the user's */
+    const JsonValue *extra; /* further options of the top node as dotted keys; borrowed */
 } ImageOpenOptions;
 /* @filename: a path, "file:PATH", or "json:{...}". QEMU's wording in errors. */
 BlockNode *coroutine_fn node_co_open_image(Graph *graph, const char *filename,

@@ -19,4 +19,20 @@ BlockNode *coroutine_fn open_co_file_name(Graph *graph, const char *filename,
                                           const char *format, const JsonValue *extra,
                                           const OpenInherit *inherit, GError **errp);
 
+/* Put a format node on @file (@format NULL: probe); consumes the reference on @file. */
+BlockNode *coroutine_fn open_co_format_over(Graph *graph, BlockNode *file,
+                                            const char *format, const JsonValue *extra,
+                                            const OpenInherit *inherit, GError **errp);
+
+/* "file", or "host_device" for a block device. */
+const char *open_path_driver(const char *path);
+
+/* open-json.c: @options may have numbers as text; errors are worded as for file names. */
+BlockNode *coroutine_fn open_co_options(Graph *graph, const JsonValue *options,
+                                        const OpenInherit *inherit, GError **errp);
+/* Open "json:{...}"; @format wins over its "driver". @from_header: an image says it. */
+BlockNode *coroutine_fn open_co_json_name(Graph *graph, const char *filename,
+                                          const char *format, bool from_header,
+                                          const OpenInherit *inherit, GError **errp);
+
 #endif

@@ -110,6 +110,7 @@ static OpenInherit inherit_from(const BlockNode *parent, const char *role,
         .force_share = parent->force_share,
         .aio = above->aio,
         .depth = above->depth + backing,
+        .no_backing = above->no_backing,
     };
 }
 

@@ -139,6 +139,10 @@ bool coroutine_fn file_co_open(BlockNode *node, const BlockdevOptions *options,
         error_set(errp, "Parameter 'pr-manager' is not supported");
         return false;
     }
+    if (!o->filename[0]) {
+        error_set(errp, "The '%s' block driver requires a file name", node->drv->name);
+        return false;
+    }
     if (!node->graph->open_file && !check_kind(node, o->filename, errp)) {
         return false;
     }

@@ -188,6 +188,7 @@ static bool file_name_options(const BlockNode *node, JsonValue *options)
     const BlockDriver var = {                                                          \
         .name = text,                                                                  \
         .qapi_id = id,                                                                 \
+        .needs_filename = true,                                                        \
         .co_open = file_co_open,                                                       \
         .co_close = file_co_close,                                                     \
         .map = file_map,                                                               \

@@ -55,7 +55,7 @@ static bool coroutine_fn raw_co_open(BlockNode *node, const BlockdevOptions *opt
 {
     const BlockdevOptionsRaw *o = &options->u.raw;
     if ((o->has_offset && o->offset < 0) || (o->has_size && o->size < 0)) {
-        error_set(errp, "Parameter '%s' expects a non-negative number",
+        error_set(errp, "Parameter '%s' expects a non-negative number below 2^64",
                   o->has_offset && o->offset < 0 ? "offset" : "size");
         return false;
     }

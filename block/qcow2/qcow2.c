@@ -80,6 +80,10 @@ static bool refuse_unsupported(const BlockdevOptionsQcow2 *o, GError **errp)
 static bool coroutine_fn open_backing(BlockNode *node, const BlockdevRefOrNull *backing,
                                       const OpenInherit *inherit, GError **errp)
 {
+    if (inherit->no_backing && (!backing || backing->type == JSON_NULL)) {
+        node->backing_skipped = true;
+        return true;
+    }
     if (!backing) {
         return !node->backing_file || !node->backing_file[0] ||
                node_co_open_backing(node, inherit, errp);

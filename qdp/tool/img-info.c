@@ -113,6 +113,7 @@ static bool coroutine_fn collect(Tool *tool, const char *filename, ImageOpenOpti
         info = infos->pdata[infos->len - 1];
         filename = info->full_backing_filename;
         o->format = info->backing_filename_format;
+        o->from_header = true;
         image_opts = false;
     } while (chain && filename);
     return true;

@@ -60,8 +60,12 @@ bool coroutine_fn image_co_open(Tool *tool, Image *image, const char *filename,
     g_autofree char *name = g_strdup(filename);
 
     *image = (Image){NULL, NULL};
+    if (image_opts && options->format) {
+        tool_error(tool, "--image-opts and --format are mutually exclusive");
+        return false;
+    }
     if (image_opts) {
-        g_autoptr(JsonValue) opts = keyval_parse(filename, NULL, NULL, &error);
+        g_autoptr(JsonValue) opts = keyval_parse(filename, "file", NULL, &error);
         if (opts) {
             g_autofree char *text = json_to_string(opts);
             g_free(name);

@@ -149,7 +149,7 @@ static bool coroutine_fn open_image(Io *io, const char *filename, const Options 
 {
     GError *error = NULL;
     if (o->image_opts) {
-        g_autoptr(JsonValue) opts = keyval_parse(filename, NULL, NULL, &error);
+        g_autoptr(JsonValue) opts = keyval_parse(filename, "file", NULL, &error);
         if (opts) {
             g_autofree char *text = json_to_string(opts);
             g_autofree char *name = g_strconcat("json:", text, NULL);
