@@ -109,12 +109,13 @@ bool coroutine_fn graph_co_delete(Graph *graph, const char *node_name, GError **
         return false;
     }
     list_foreach(it, &node->parents) {
-        BlockEdge *edge = container_of(it, BlockEdge, in_child);
-        if (edge->parent_port) {
+        if (container_of(it, BlockEdge, in_child)->parent_port) {
             error_set(errp, "Node %s is in use", node_name);
-        } else {
-            error_set(errp, "Block device %s is in use", node_name);
+            return false;
         }
+    }
+    if (!list_empty(&node->parents)) {
+        error_set(errp, "Block device %s is in use", node_name);
         return false;
     }
     if (!node->monitor_owned) {

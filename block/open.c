@@ -120,28 +120,49 @@ OpenInherit open_inherit(const BlockNode *parent, const char *role,
     return inherit_from(parent, role, above);
 }
 
+/* The node that @ref names or describes, with a reference; @below is inherited. */
+static BlockNode *coroutine_fn co_open_ref(BlockNode *parent, const BlockdevRef *ref,
+                                           const char *role, const OpenInherit *below,
+                                           GError **errp)
+{
+    bool backing = strcmp(role, "backing") == 0;
+    GError *error = NULL;
+    BlockNode *child;
+
+    if (ref->type != JSON_STRING) {
+        child = open_co_node(parent->graph, ref->u.definition, below, &error);
+    } else if (!backing && strcmp(ref->u.reference, parent->name) == 0) {
+        /* compat: while it is being opened nobody finds it */
+        error_set(errp, "Cannot find device='%s' nor node-name='%s'", parent->name,
+                  parent->name);
+        return NULL;
+    } else {
+        child = graph_lookup_node(parent->graph, ref->u.reference, &error);
+        if (child) {
+            node_ref(child);
+        }
+    }
+    if (!child) {
+        g_propagate_prefixed_error(errp, error, "%s",
+                                   backing ? "Could not open backing file: " : "");
+    }
+    return child;
+}
+
 BlockEdge *coroutine_fn node_co_open_child(BlockNode *parent, const BlockdevRef *ref,
                                            const char *role, const OpenInherit *inherit,
                                            GError **errp)
 {
-    if (ref->type == JSON_STRING) {
-        BlockNode *child = graph_lookup_node(parent->graph, ref->u.reference, errp);
-        if (!child) {
-            return NULL;
-        }
-        if (node_reaches(child, parent)) {
-            error_set(errp, "Making '%s' a %s child of '%s' would create a cycle",
-                      child->name, role, parent->name);
-            return NULL;
-        }
-        return edge_attach(parent, child, role);
-    }
     OpenInherit down = inherit_from(parent, role, inherit);
-    BlockNode *child = open_co_node(parent->graph, ref->u.definition, &down, errp);
-    if (!child) {
-        return NULL;
+    BlockNode *child = co_open_ref(parent, ref, role, &down, errp);
+    BlockEdge *edge = NULL;
+
+    if (child && node_reaches(child, parent)) {
+        error_set(errp, "Making '%s' a %s child of '%s' would create a cycle", child->name,
+                  role, parent->name);
+    } else if (child) {
+        edge = edge_attach(parent, child, role);
     }
-    BlockEdge *edge = edge_attach(parent, child, role);
     node_co_unref(child); /* the edge holds it now */
     return edge;
 }

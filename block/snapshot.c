@@ -12,6 +12,11 @@
 
 static bool check_overlay(const BlockNode *node, const BlockNode *overlay, GError **errp)
 {
+    if (node_reaches(node, overlay) && node != overlay) {
+        error_set(errp, "Making '%s' a backing child of '%s' would create a cycle",
+                  node->name, overlay->name);
+        return false;
+    }
     if (!list_empty(&overlay->parents)) {
         error_set(errp, "The overlay is already in use");
         return false;

@@ -15,11 +15,12 @@
  *
  * A byte of our own stands at a place made of the process id, which names the holder, and
  * of a random number, which tells processes of one id (in two containers) apart. There is
- * one area for readers and one for writers; the bytes of our own process do not count: the
- * graph's permissions rule there.
+ * one area for readers and one for writers; the bytes of our own process do not count:
+ * there a second node may have the file, but only one may write it (file_may_write).
  */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "block/base/error.h"
@@ -127,6 +128,37 @@ static bool wants_lock(const BlockNode *node, const FileState *s)
 {
     return !node->force_share && s->locking != ON_OFF_AUTO_OFF &&
            (s->locking == ON_OFF_AUTO_ON || node->graph->lock_files);
+}
+
+/* Does another node of this process write the file of @fd? */
+static bool has_writing_twin(const BlockNode *node, int fd)
+{
+    struct stat mine, st;
+
+    if (fstat(fd, &mine) < 0) {
+        return false;
+    }
+    list_foreach(it, &node->graph->nodes) {
+        const BlockNode *other = container_of(it, BlockNode, in_graph);
+        const FileState *s = other->state;
+        if (other != node && s && other->drv && other->drv->co_open == file_co_open &&
+            other->writing && fstat(disk_file_fd(s->tracked.disk), &st) == 0 &&
+            st.st_dev == mine.st_dev && st.st_ino == mine.st_ino) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool file_may_write(const BlockNode *node, const FileState *s, GError **errp)
+{
+    int fd = disk_file_fd(s->tracked.disk);
+
+    if (fd >= 0 && wants_lock(node, s) && has_writing_twin(node, fd)) {
+        error_set(errp, "Failed to get \"write\" lock");
+        return false;
+    }
+    return true;
 }
 
 bool file_lock(const BlockNode *node, const FileState *s, int fd, bool writer,

@@ -115,6 +115,10 @@ static bool check_kind(const BlockNode *node, const char *path, GError **errp)
         error_set_errno(errp, errno, "Could not open '%s'", path);
         return false;
     }
+    if (S_ISDIR(st.st_mode) && !node->read_only) {
+        error_set_errno(errp, EISDIR, "Could not open '%s'", path);
+        return false;
+    }
     if (node->drv->qapi_id == BLOCKDEV_DRIVER_HOST_DEVICE && !S_ISBLK(st.st_mode)) {
         error_set(errp, "'host_device' driver requires '%s' to be either a character or "
                         "block device",
@@ -136,7 +140,8 @@ bool coroutine_fn file_co_open(BlockNode *node, const BlockdevOptions *options,
                                        ? &options->u.file
                                        : &options->u.host_device;
     if (o->pr_manager) {
-        error_set(errp, "Parameter 'pr-manager' is not supported");
+        /* none can be made here */
+        error_set(errp, "No persistent reservation manager with id '%s'", o->pr_manager);
         return false;
     }
     if (!o->filename[0]) {
@@ -177,6 +182,9 @@ bool coroutine_fn file_co_set_writing(BlockNode *node, bool writing, GError **er
 {
     FileState *s = node->state;
     int old_fd = disk_file_fd(s->tracked.disk);
+    if (writing && !file_may_write(node, s, errp)) {
+        return false;
+    }
     if (writing == s->opened_rw) {
         return true;
     }

@@ -101,7 +101,7 @@ static bool coroutine_fn file_co_truncate(BlockNode *node, uint64_t size, GError
     }
     int ret = disk_co_run(s->tracked.disk, DISK_TRUNCATE, size, 0, NULL, 0, 0);
     if (ret < 0) {
-        error_set_errno(errp, ret, "Failed to resize the file");
+        error_set_errno(errp, ret, "Could not resize file");
         return false;
     }
     s->tracked.known_size = size;

@@ -22,6 +22,9 @@ bool coroutine_fn file_co_set_writing(BlockNode *node, bool writing, GError **er
 /* Lock @fd as the node's `locking` asks; false and *errp when somebody else holds it. */
 bool file_lock(const BlockNode *node, const FileState *s, int fd, bool writer,
                GError **errp);
+/* A second node of this process may have the file open (idle nodes hurt nobody), but only
+ * one may write it. */
+bool file_may_write(const BlockNode *node, const FileState *s, GError **errp);
 /* Weaken (to a reader's) or drop the lock of an fd that is about to be replaced. */
 void file_lock_weaken(const BlockNode *node, const FileState *s, int fd,
                       bool keep_reader);

@@ -29,7 +29,7 @@ static bool check_window(const RawState *s, uint64_t file_length, GError **errp)
 {
     if (s->offset > file_length ||
         (s->has_size && s->size > file_length - s->offset)) {
-        if (s->has_size) {
+        if (s->has_size && s->offset <= file_length) {
             error_set(errp,
                       "The sum of offset (%" PRIu64 ") and size (%" PRIu64
                       ") has to be smaller or equal to the  actual size of the containing "

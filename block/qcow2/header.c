@@ -59,6 +59,11 @@ static bool check_numbers(Qcow2 *q, const Qcow2DiskHeader *h, GError **errp)
     q->cluster_size = UINT64_C(1) << bits;
     q->l2_bits = (uint8_t)(bits - 3);
     q->slice_bits = (uint8_t)MIN(bits - 3, 9);
+    if (be32_get(h->crypt_method) > 2) {
+        error_set(errp, "Unsupported encryption method %" PRIu32,
+                  be32_get(h->crypt_method));
+        return false;
+    }
     if (be32_get(h->crypt_method) != 0) {
         error_set(errp, "Encrypted images (crypt_method %" PRIu32 ") are not supported yet",
                   be32_get(h->crypt_method));
@@ -192,7 +197,8 @@ static bool check_tables(Qcow2 *q, const Qcow2DiskHeader *h, GError **errp)
     uint64_t table_bytes = q->cluster_size << q->l2_bits;
 
     if (size > INT64_MAX - 511) {
-        error_set(errp, "Image size is too large");
+        error_set(errp, "Could not refresh total sector count: %s",
+                  g_strerror(EFBIG));
         return false;
     }
     q->l1_size = be32_get(h->l1_size);
@@ -222,8 +228,11 @@ static bool check_tables(Qcow2 *q, const Qcow2DiskHeader *h, GError **errp)
     }
     q->nb_snapshots = be32_get(h->nb_snapshots);
     q->snapshots_offset = be64_get(h->snapshots_offset);
-    if (q->nb_snapshots > QCOW2_MAX_SNAPSHOTS ||
-        (q->nb_snapshots && (q->snapshots_offset & (q->cluster_size - 1)))) {
+    if (q->nb_snapshots > QCOW2_MAX_SNAPSHOTS) {
+        error_set(errp, "Snapshot table too large");
+        return false;
+    }
+    if (q->nb_snapshots && (q->snapshots_offset & (q->cluster_size - 1))) {
         error_set(errp, "Snapshot table invalid");
         return false;
     }

@@ -64,8 +64,9 @@ static bool check_cache_options(const Qcow2 *q, const BlockdevOptionsQcow2 *o,
 
 static bool refuse_unsupported(const BlockdevOptionsQcow2 *o, GError **errp)
 {
-    if (o->encrypt) {
-        error_set(errp, "Parameter 'encrypt' is not supported yet");
+    if (o->encrypt) { /* encrypted images themselves are refused by the header */
+        error_set(errp, "No encryption in image header, but options specified format '%s'",
+                  BlockdevQcow2EncryptionFormat_str(o->encrypt->format));
         return false;
     }
     if (o->data_file) {
@@ -155,16 +156,13 @@ static bool coroutine_fn qcow2_co_open(BlockNode *node, const BlockdevOptions *o
     const BlockdevOptionsQcow2 *o = &options->u.qcow2;
     uint64_t l2_budget, refs_budget;
 
-    if (!refuse_unsupported(o, errp)) {
-        return false;
-    }
     BlockEdge *edge = node_co_open_child(node, o->file, "file", inherit, errp);
     if (!edge) {
         return false;
     }
     Qcow2 *q = new_state(node, edge->child);
     node->read_only |= edge->child->read_only;
-    if (!header_co_read(q, errp) ||
+    if (!header_co_read(q, errp) || !refuse_unsupported(o, errp) ||
         !check_cache_options(q, o, &l2_budget, &refs_budget, errp)) {
         free_state(q);
         return false;

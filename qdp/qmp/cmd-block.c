@@ -27,23 +27,6 @@ static BlockNode *find_node(const char *device, const char *node_name, GError **
     return node;
 }
 
-bool coroutine_fn qmp_blockdev_add(const BlockdevOptions *args, GError **errp)
-{
-    BlockNode *node;
-
-    if (!args->node_name) {
-        error_set(errp, "'node-name' must be specified for the root node");
-        return false;
-    }
-    node = node_co_open(monitor_host()->graph, args, errp);
-    if (!node) {
-        return false;
-    }
-    graph_monitor_own(node);
-    node_co_unref(node); /* the graph holds it now */
-    return true;
-}
-
 typedef struct BackingUser {
     const BlockNode *node;
     const BlockNode *user;
@@ -73,6 +56,23 @@ static bool is_backing(BlockNode *node, GError **errp)
     return search.user != NULL;
 }
 
+bool coroutine_fn qmp_blockdev_add(const BlockdevOptions *args, GError **errp)
+{
+    BlockNode *node;
+
+    if (!args->node_name) {
+        error_set(errp, "'node-name' must be specified for the root node");
+        return false;
+    }
+    node = node_co_open(monitor_host()->graph, args, errp);
+    if (!node) {
+        return false;
+    }
+    graph_monitor_own(node);
+    node_co_unref(node); /* the graph holds it now */
+    return true;
+}
+
 bool coroutine_fn qmp_blockdev_del(const BlockdevDelArgs *args, GError **errp)
 {
     const MonitorHost *host = monitor_host();
@@ -93,6 +93,10 @@ bool coroutine_fn qmp_block_resize(const BlockResizeArgs *args, GError **errp)
     BlockNode *node = find_node(args->device, args->node_name, errp);
 
     if (!node) {
+        return false;
+    }
+    /* compat: stock refuses it as well, in words that name no device */
+    if (is_backing(node, errp)) {
         return false;
     }
     if (args->size < 0) {
