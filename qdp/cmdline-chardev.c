@@ -3,20 +3,18 @@
  * --chardev, --monitor and --qmp: from words to sockets that the monitor serves.
  *
  * A chardev's socket is bound when the option is met, so that a client may connect from
- * then on; it is greeted as soon as --monitor gives it to the monitor. Only sockets are
- * offered, and none of them is waited for: "wait" is accepted as off only.
+ * then on; it is greeted as soon as --monitor gives it to the monitor. What kinds there
+ * are and how they are opened is chardev-open.c's.
  */
 #include <string.h>
 #include <unistd.h>
 
 #include "block/base/error.h"
-#include "qdp/cmdline.h"
+#include "qdp/chardev-open.h"
 
 typedef struct Chardev {
     char *id;
-    char *unlink_path; /* of a listening unix socket */
-    int fd;            /* -1: a monitor took it */
-    bool server;
+    ChardevFds fds; /* fd -1: a monitor took it */
 } Chardev;
 
 struct ChardevTable {
@@ -27,13 +25,16 @@ static void chardev_free(gpointer data)
 {
     Chardev *chardev = data;
 
-    if (chardev->fd >= 0) {
-        close(chardev->fd);
-        if (chardev->unlink_path) {
-            unlink(chardev->unlink_path);
+    if (chardev->fds.first >= 0) {
+        close(chardev->fds.first);
+    }
+    if (chardev->fds.fd >= 0) {
+        close(chardev->fds.fd);
+        if (chardev->fds.unlink_path) {
+            unlink(chardev->fds.unlink_path);
         }
     }
-    g_free(chardev->unlink_path);
+    g_free(chardev->fds.unlink_path);
     g_free(chardev->id);
     g_free(chardev);
 }
@@ -63,16 +64,16 @@ static Chardev *find(const ChardevTable *table, const char *id)
     return NULL;
 }
 
-static const char *get(const JsonValue *opts, const char *key)
+const char *cmdline_get(const JsonValue *opts, const char *key)
 {
     const JsonValue *value = json_object_lookup(opts, key);
 
     return value ? json_get_string(value) : NULL;
 }
 
-static bool get_bool(const JsonValue *opts, const char *key, bool *ret, GError **errp)
+bool cmdline_get_bool(const JsonValue *opts, const char *key, bool *ret, GError **errp)
 {
-    const char *text = get(opts, key);
+    const char *text = cmdline_get(opts, key);
 
     if (!text) {
         return true;
@@ -88,8 +89,8 @@ static bool get_bool(const JsonValue *opts, const char *key, bool *ret, GError *
     return true;
 }
 
-static bool known_keys(const JsonValue *opts, const char *const *known,
-                       const char *before, const char *after, GError **errp)
+bool cmdline_known_keys(const JsonValue *opts, const char *const *known,
+                        const char *before, const char *after, GError **errp)
 {
     for (size_t i = 0; i < json_object_size(opts); i++) {
         const char *key = json_object_key_at(opts, i);
@@ -101,93 +102,49 @@ static bool known_keys(const JsonValue *opts, const char *const *known,
     return true;
 }
 
-static const char *const socket_keys[] = {"backend", "id",   "path",   "host",
-                                          "port",    "fd",   "server", "wait",
-                                          "delay",   "ipv4", "ipv6",   NULL};
-
-/* Where a socket chardev is: path, host and port, or fd. */
-static bool socket_address(const JsonValue *opts, MonitorAddress *ret, GError **errp)
-{
-    const char *fd = get(opts, "fd");
-    bool wait = false;
-    uint64_t number;
-
-    ret->fd = -1;
-    ret->unix_path = get(opts, "path");
-    ret->tcp_host = get(opts, "port") ? get(opts, "host") : NULL;
-    ret->tcp_port = get(opts, "port");
-    if (ret->tcp_port && !ret->tcp_host) {
-        ret->tcp_host = "";
-    }
-    if (fd) {
-        if (!g_ascii_string_to_unsigned(fd, 10, 0, G_MAXINT32, &number, NULL)) {
-            error_set(errp, "Unable to parse FD number %s", fd);
-            return false;
-        }
-        ret->fd = (int)number;
-    }
-    if (!!ret->unix_path + !!ret->tcp_port + !!fd != 1) {
-        error_set(errp, "chardev: socket: exactly one of 'path', 'port' and 'fd' is "
-                        "needed");
-        return false;
-    }
-    if (!get_bool(opts, "server", &ret->server, errp) ||
-        !get_bool(opts, "wait", &wait, errp)) {
-        return false;
-    }
-    if (wait) {
-        error_set(errp, "chardev: socket: 'wait=on' is not supported");
-        return false;
-    }
-    return true;
-}
-
-static int open_address(const MonitorAddress *address, GError **errp)
-{
-    return address->server ? monitor_bind(address, errp)
-                           : monitor_connect(address, errp);
-}
-
-bool chardev_add(ChardevTable *table, const char *arg, GError **errp)
+bool coroutine_fn chardev_co_add(ChardevTable *table, Loop *loop, const char *arg,
+                                 GError **errp)
 {
     g_autoptr(JsonValue) opts = cmdline_parse_flags(arg, "backend", errp);
-    MonitorAddress address = {0};
     const char *id, *backend;
     Chardev *chardev;
-    int fd;
+    bool ok;
 
     if (!opts) {
         return false;
     }
-    id = get(opts, "id");
-    backend = get(opts, "backend");
+    id = cmdline_get(opts, "id");
+    backend = cmdline_get(opts, "backend");
     if (!id) {
         error_set(errp, "chardev: no id specified");
-        return false;
-    }
-    if (!backend || strcmp(backend, "socket")) {
-        error_set(errp, "'%s' is not a valid char driver name", backend ? backend : "");
         return false;
     }
     if (find(table, id)) {
         error_set(errp, "Chardev with id '%s' already exists", id);
         return false;
     }
-    if (!known_keys(opts, socket_keys, "Invalid parameter", "", errp) ||
-        !socket_address(opts, &address, errp)) {
-        return false;
-    }
-    fd = open_address(&address, errp);
-    if (fd < 0) {
-        return false;
-    }
     chardev = g_new0(Chardev, 1);
+    ok = chardev_co_open(loop, backend ? backend : "", opts, &chardev->fds, errp);
+    if (!ok) {
+        chardev_free(chardev);
+        return false;
+    }
     chardev->id = g_strdup(id);
-    chardev->fd = fd;
-    chardev->server = address.server;
-    chardev->unlink_path = address.server ? g_strdup(address.unix_path) : NULL;
     g_ptr_array_add(table->devices, chardev);
     return true;
+}
+
+/* The listener, and the client that was waited for. */
+static void give_to_monitor(Monitor *monitor, ChardevFds *fds, MonitorAddress *address)
+{
+    address->server = fds->server;
+    monitor_serve(monitor, fds->fd, address, fds->unlink_path);
+    fds->fd = -1;
+    if (fds->first >= 0) {
+        address->server = false;
+        monitor_serve(monitor, fds->first, address, NULL);
+        fds->first = -1;
+    }
 }
 
 static const char *const monitor_keys[] = {"chardev", "mode", "pretty", "id", NULL};
@@ -200,12 +157,12 @@ bool chardev_monitor(ChardevTable *table, Monitor *monitor, const char *arg,
     const char *id, *mode;
     Chardev *chardev;
 
-    if (!opts || !known_keys(opts, monitor_keys, "Parameter", " is unexpected", errp) ||
-        !get_bool(opts, "pretty", &address.pretty, errp)) {
+    if (!opts || !cmdline_known_keys(opts, monitor_keys, "Parameter", " is unexpected", errp) ||
+        !cmdline_get_bool(opts, "pretty", &address.pretty, errp)) {
         return false;
     }
-    id = get(opts, "chardev");
-    mode = get(opts, "mode");
+    id = cmdline_get(opts, "chardev");
+    mode = cmdline_get(opts, "mode");
     if (!id) {
         error_set(errp, "Parameter 'chardev' is missing");
         return false;
@@ -219,34 +176,27 @@ bool chardev_monitor(ChardevTable *table, Monitor *monitor, const char *arg,
         error_set(errp, "chardev \"%s\" not found", id);
         return false;
     }
-    if (chardev->fd < 0) {
+    if (chardev->fds.fd < 0) {
         error_set(errp, "Device '%s' is in use", id);
         return false;
     }
-    address.server = chardev->server;
-    monitor_serve(monitor, chardev->fd, &address, chardev->unlink_path);
-    chardev->fd = -1;
+    give_to_monitor(monitor, &chardev->fds, &address);
     return true;
 }
 
 /* ---- --qmp and the forms of one word ---- */
 
-static bool serve(Monitor *monitor, const MonitorAddress *address, GError **errp)
-{
-    int fd = open_address(address, errp);
-
-    if (fd < 0) {
-        return false;
-    }
-    monitor_serve(monitor, fd, address, address->unix_path);
-    return true;
-}
-
 bool qmp_listen_unix(Monitor *monitor, const char *path, GError **errp)
 {
     MonitorAddress address = {.unix_path = path, .fd = -1, .server = true};
+    ChardevFds fds = {.first = -1, .server = true};
 
-    return serve(monitor, &address, errp);
+    fds.fd = monitor_bind(&address, errp);
+    if (fds.fd < 0) {
+        return false;
+    }
+    monitor_serve(monitor, fds.fd, &address, path);
+    return true;
 }
 
 static const char *const qmp_keys[] = {"address", "server", "wait",
@@ -273,22 +223,38 @@ static bool qmp_address(char *text, MonitorAddress *ret, GError **errp)
     return false;
 }
 
-bool qmp_option(Monitor *monitor, const char *arg, GError **errp)
+bool coroutine_fn qmp_co_option(Monitor *monitor, Loop *loop, const char *arg,
+                                GError **errp)
 {
     g_autoptr(JsonValue) opts = cmdline_parse_flags(arg, "address", errp);
     MonitorAddress address = {.fd = -1, .server = true};
+    ChardevFds fds = {.first = -1};
     g_autofree char *text = NULL;
+    bool wait = false;
 
-    if (!opts || !known_keys(opts, qmp_keys, "Invalid parameter", "", errp)) {
+    if (!opts || !cmdline_known_keys(opts, qmp_keys, "Invalid parameter", "", errp)) {
         return false;
     }
-    text = g_strdup(get(opts, "address") ? get(opts, "address") : "");
+    text = g_strdup(cmdline_get(opts, "address") ? cmdline_get(opts, "address") : "");
     /* compat: the clients' wrappers and docs name --qmp unix:PATH without "server" and
      * mean a listening socket; "server=off" connects */
     if (!qmp_address(text, &address, errp) ||
-        !get_bool(opts, "server", &address.server, errp) ||
-        !get_bool(opts, "pretty", &address.pretty, errp)) {
+        !cmdline_get_bool(opts, "server", &address.server, errp) ||
+        !cmdline_get_bool(opts, "wait", &wait, errp) ||
+        !cmdline_get_bool(opts, "pretty", &address.pretty, errp)) {
         return false;
     }
-    return serve(monitor, &address, errp);
+    fds.server = address.server;
+    fds.fd = address.server ? monitor_bind(&address, errp)
+                            : monitor_connect(&address, errp);
+    if (fds.fd < 0) {
+        return false;
+    }
+    if (wait && fds.server) {
+        fds.first = chardev_co_wait(loop, fds.fd, cmdline_get(opts, "address"), errp);
+    }
+    fds.unlink_path = fds.server ? (char *)address.unix_path : NULL;
+    /* also when nobody came: the monitor closes and removes what was made */
+    give_to_monitor(monitor, &fds, &address);
+    return !(errp && *errp);
 }

@@ -10,6 +10,7 @@
 #include "qapi/qapi-commands.h"
 #include "qapi/qapi-visit.h"
 #include "qdp/cmdline.h"
+#include "qdp/trace.h"
 
 #define SLICE_FOLDER "/run/qemu-datapath"
 
@@ -109,7 +110,7 @@ static bool coroutine_fn co_option(const MonitorHost *host, ChardevTable *charde
     case OPTION_BLOCKDEV:
         return co_blockdev(option->arg, errp);
     case OPTION_CHARDEV:
-        return chardev_add(chardevs, option->arg, errp);
+        return chardev_co_add(chardevs, host->loop, option->arg, errp);
     case OPTION_MONITOR:
         return chardev_monitor(chardevs, host->monitor, option->arg, errp);
     case OPTION_EXPORT:
@@ -119,8 +120,9 @@ static bool coroutine_fn co_option(const MonitorHost *host, ChardevTable *charde
     case OPTION_OBJECT:
         return refuse_object(option->arg, errp);
     case OPTION_QMP:
-        return qmp_option(host->monitor, option->arg, errp);
+        return qmp_co_option(host->monitor, host->loop, option->arg, errp);
     case OPTION_TRACE:
+        return trace_option(option->arg, errp);
     case OPTION_MACHINE:
     case OPTION_XEN_ATTACH:
     case OPTION_XEN_DOMID:

@@ -72,6 +72,13 @@ void cmdline_print_version(void);
 JsonValue *cmdline_parse_flags(const char *text, const char *implied_key,
                                GError **errp);
 
+/* Members of what cmdline_parse_flags() gave. get: NULL if it is not there; get_bool: *ret
+ * stays then; known_keys: @before 'KEY'@after is the error for a key not in @known. */
+const char *cmdline_get(const JsonValue *opts, const char *key);
+bool cmdline_get_bool(const JsonValue *opts, const char *key, bool *ret, GError **errp);
+bool cmdline_known_keys(const JsonValue *opts, const char *const *known,
+                        const char *before, const char *after, GError **errp);
+
 /* Carry out all options in order. Holds the graph lock. False and *errp, which names
  * the option, at the first that fails. */
 bool coroutine_fn cmdline_co_run(const Cmdline *cmdline, const MonitorHost *host,
@@ -81,11 +88,13 @@ bool coroutine_fn cmdline_co_run(const Cmdline *cmdline, const MonitorHost *host
 typedef struct ChardevTable ChardevTable;
 ChardevTable *chardev_table_new(void);
 void chardev_table_free(ChardevTable *table); /* closes what no monitor took */
-bool chardev_add(ChardevTable *table, const char *arg, GError **errp);
+bool coroutine_fn chardev_co_add(ChardevTable *table, Loop *loop, const char *arg,
+                                 GError **errp);
 bool chardev_monitor(ChardevTable *table, Monitor *monitor, const char *arg,
                      GError **errp);
-/* --qmp unix:PATH[,server][,nowait] or tcp:HOST:PORT[,...] */
-bool qmp_option(Monitor *monitor, const char *arg, GError **errp);
+/* --qmp unix:PATH[,server][,wait=on] or tcp:HOST:PORT[,...] */
+bool coroutine_fn qmp_co_option(Monitor *monitor, Loop *loop, const char *arg,
+                                GError **errp);
 /* The socket of the path and slice forms. */
 bool qmp_listen_unix(Monitor *monitor, const char *path, GError **errp);
 

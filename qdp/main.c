@@ -23,8 +23,10 @@
 
 #include "block/base/error.h"
 #include "qapi/qapi-events.h"
-#include "qdp/cmdline.h"
+#include "qdp/chardev-bridge.h"
+#include "qdp/chardev-open.h"
 #include "qdp/log.h"
+#include "qdp/trace.h"
 #include "qdp/pidfile.h"
 #include "qdp/qmp/block-events.h"
 
@@ -90,6 +92,7 @@ static void request_end(ShutdownCause cause)
 
     if (!d->ending) {
         d->ending = true;
+        chardev_cancel_wait();
         d->cause = cause;
         loop_work_schedule(d->host.loop, &d->end_work);
     }
@@ -247,6 +250,7 @@ static int run(Daemon *d)
     loop_run(d->host.loop);
     pidfile_free(d->pidfile);
     free_host(&d->host);
+    chardev_bridges_finish();
     return d->exit_code;
 }
 
@@ -261,6 +265,10 @@ static bool answered(const Cmdline *cmdline)
         }
         if (option->kind == OPTION_VERSION) {
             cmdline_print_version();
+            return true;
+        }
+        if (option->kind == OPTION_TRACE && !g_strcmp0(option->arg, "help")) {
+            trace_print_names();
             return true;
         }
         if (option->kind == OPTION_OBJECT && !g_strcmp0(option->arg, "help")) {

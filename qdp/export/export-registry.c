@@ -11,6 +11,7 @@
 #include "block/node.h"
 #include "qdp/export/export.h"
 #include "qdp/export/nbd.h"
+#include "qdp/trace.h"
 
 typedef struct Export {
     ListLink link;
@@ -151,6 +152,7 @@ bool coroutine_fn export_co_add(ExportRegistry *registry,
     export->id = g_strdup(options->id);
     export->node_name = g_strdup(options->node_name);
     export->nbd = nbd;
+    TRACE(TRACE_EXPORT_ADD, "id=%s node=%s", export->id, export->node_name);
     list_prepend(&registry->exports,
                  &export->link); /* compat: the newest is listed first */
     return true;
@@ -160,6 +162,7 @@ static void coroutine_fn remove_export(ExportRegistry *registry, Export *export)
 {
     export->shutting_down = true;
     nbd_export_co_free(registry->nbd, export->nbd);
+    TRACE(TRACE_EXPORT_DEL, "id=%s node=%s", export->id, export->node_name);
     list_remove(&export->link);
     if (registry->events && registry->events->deleted) {
         registry->events->deleted(registry->opaque, export->id);

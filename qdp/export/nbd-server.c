@@ -18,6 +18,7 @@
 #include "block/node.h"
 #include "qdp/export/nbd-listen.h"
 #include "qdp/export/nbd.h"
+#include "qdp/trace.h"
 
 #define ACCEPT_AGAIN_NS (INT64_C(100) * 1000000)
 
@@ -82,6 +83,7 @@ static void conn_free(LoopWork *work)
     NbdConn *conn = container_of(work, NbdConn, free_work);
     NbdServer *server = conn->server;
 
+    TRACE(TRACE_NBD_DISCONNECT, "fd=%d", conn->fd);
     loop_timer_cancel(&conn->handshake_timer);
     loop_work_cancel(&conn->flush_hook);
     list_remove(&conn->in_starved);
@@ -117,6 +119,7 @@ static void coroutine_fn conn_entry(void *opaque)
 
     loop_timer_cancel(&conn->handshake_timer);
     if (ok && conn->state == NBD_CONN_HANDSHAKE) {
+        TRACE(TRACE_NBD_NEGOTIATED, "fd=%d", conn->fd);
         nbd_transmission_start(conn);
         return;
     }
@@ -161,6 +164,7 @@ static void conn_new(NbdServer *server, int fd)
     loop_timer_init(&conn->handshake_timer, server->loop, handshake_late);
     loop_timer_arm(&conn->handshake_timer,
                    loop_now_ns(server->loop) + NBD_HANDSHAKE_NS);
+    TRACE(TRACE_NBD_CONNECT, "fd=%d", fd);
     coroutine_enter(co);
 }
 

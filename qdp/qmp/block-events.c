@@ -15,6 +15,7 @@
 #include "block/node.h"
 #include "qapi/qapi-events.h"
 #include "qdp/log.h"
+#include "qdp/trace.h"
 #include "qdp/qmp/monitor.h"
 
 #define IO_ERRORS_PER_PERIOD 16
@@ -55,6 +56,8 @@ static void io_error(void *opaque, const BlockPort *port, const BlockRequest *re
 {
     const char *node = node_name(port_root(port));
 
+    TRACE(TRACE_IO_ERROR, "node=%s op=%s offset=%" PRIu64 " len=%" PRIu64 " error=%s", node,
+          op_name((BlockOp)req->op), req->offset, req->len, g_strerror(-ret));
     if (!within_limit()) {
         return;
     }

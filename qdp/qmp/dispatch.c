@@ -13,6 +13,7 @@
 #include "qapi/qapi-visit.h"
 #include "qapi/tables.h"
 #include "qdp/qmp/session.h"
+#include "qdp/trace.h"
 
 bool dispatch_is_oob(const QmpSession *s, const JsonValue *request)
 {
@@ -231,17 +232,28 @@ static JsonValue *coroutine_fn co_execute(QmpSession *s, const JsonValue *reques
     return result;
 }
 
+static void trace_value(TraceEvent event, const QmpSession *s, const JsonValue *value)
+{
+    if (G_UNLIKELY(trace_mask & (1u << event))) {
+        g_autofree char *text = json_to_string(value);
+        trace_write(event, "fd=%d %s", s->fd, text);
+    }
+}
+
 JsonValue *coroutine_fn dispatch_co_execute(QmpSession *s, const JsonValue *request)
 {
     g_autoptr(GError) error = NULL;
-    JsonValue *result = co_execute(s, request, &error);
-    JsonValue *reply;
+    JsonValue *result, *reply;
 
+    trace_value(TRACE_QMP_COMMAND, s, request);
+    result = co_execute(s, request, &error);
     if (!result) {
-        return dispatch_error_reply(request, error);
+        reply = dispatch_error_reply(request, error);
+    } else {
+        reply = json_object();
+        json_object_set(reply, "return", result);
+        set_id(reply, request);
     }
-    reply = json_object();
-    json_object_set(reply, "return", result);
-    set_id(reply, request);
+    trace_value(TRACE_QMP_REPLY, s, reply);
     return reply;
 }

@@ -12,6 +12,7 @@
 
 #include "qapi/qapi-events.h"
 #include "qdp/qmp/session.h"
+#include "qdp/trace.h"
 
 #define CLOSE_WAIT_NS 1000000 /* 1 ms, at most CLOSE_WAITS times */
 #define CLOSE_WAITS   200
@@ -92,6 +93,7 @@ void monitor_emit_event(const char *name, JsonValue *data)
     if (data) {
         json_object_set(event, "data", data);
     }
+    TRACE(TRACE_QMP_EVENT, "%s", name);
     list_foreach_safe(it, next, &the_monitor->sessions)
     {
         QmpSession *s = container_of(it, QmpSession, link);

@@ -17,6 +17,7 @@
 
 #include "block/base/error.h"
 #include "qapi/qapi-visit.h"
+#include "qdp/trace.h"
 
 static void receive_more(QmpSession *s);
 
@@ -50,6 +51,7 @@ static void try_free(QmpSession *s)
         session_has_unsent(s)) {
         return;
     }
+    TRACE(TRACE_QMP_CLIENT, "fd=%d gone", s->fd);
     loop_work_cancel(&s->flush);
     list_remove(&s->link);
     s->monitor->nb_sessions--;
@@ -282,6 +284,7 @@ void session_start(Monitor *monitor, int fd, bool pretty)
     s->sending = g_string_new(NULL);
     list_append(&monitor->sessions, &s->link);
     monitor->nb_sessions++;
+    TRACE(TRACE_QMP_CLIENT, "fd=%d connected", fd);
     greet(s);
     receive_more(s);
 }

@@ -10,7 +10,7 @@ FLOORS = [('block/base', 0), ('qapi', 0), ('block/aio', 1), ('block/qcow2', 3),
           ('block/driver', 3), ('block/job', 4), ('block', 2), ('qdp/export', 5),
           ('qdp/qmp', 5), ('qdp', 6), ('tests', 9)]
 # What a floor may see of a neighbour: the one header that is its door.
-DOORS = {'qdp/export/export.h', 'block/driver/table.h', 'qdp/log.h'}
+DOORS = {'qdp/export/export.h', 'block/driver/table.h', 'qdp/log.h', 'qdp/trace.h'}
 
 
 def floor_of(path):
