@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "block/base/error.h"
+#include "block/sock-address.h"
 #include "qdp/chardev-bridge.h"
 #include "qdp/chardev-open.h"
 #include "qdp/log.h"
@@ -41,8 +42,7 @@ static void look_for_client(LoopFd *watch, unsigned revents)
     }
 }
 
-int coroutine_fn chardev_co_wait(Loop *loop, int listener, const char *what,
-                                 GError **errp)
+static int coroutine_fn co_wait(Loop *loop, int listener, const char *what, GError **errp)
 {
     Waiter w = {.client = -1};
 
@@ -70,61 +70,84 @@ void chardev_cancel_wait(void)
 
 /* ---- backends ---- */
 
-/* Where a socket chardev is: path, host and port, or fd. */
-static bool socket_address(const JsonValue *opts, MonitorAddress *ret, GError **errp)
+/* Where a socket chardev is: path, host and port, or fd. The strings are @opts'. */
+static bool socket_address(const JsonValue *opts, SocketAddress *ret, GError **errp)
 {
-    const char *fd = cmdline_get(opts, "fd");
-    uint64_t number;
+    const char *path = cmdline_get(opts, "path"), *fd = cmdline_get(opts, "fd");
+    const char *host = cmdline_get(opts, "host"), *port = cmdline_get(opts, "port");
+    InetSocketAddress *inet = &ret->u.inet;
 
-    ret->fd = -1;
-    ret->unix_path = cmdline_get(opts, "path");
-    ret->tcp_host = cmdline_get(opts, "port") ? cmdline_get(opts, "host") : NULL;
-    ret->tcp_port = cmdline_get(opts, "port");
-    if (ret->tcp_port && !ret->tcp_host) {
-        ret->tcp_host = "";
-    }
-    if (fd) {
-        if (!g_ascii_string_to_unsigned(fd, 10, 0, G_MAXINT32, &number, NULL)) {
-            error_set(errp, "Unable to parse FD number %s", fd);
-            return false;
-        }
-        ret->fd = (int)number;
-    }
-    if (!!ret->unix_path + !!ret->tcp_port + !!fd != 1) {
+    if (!!path + !!port + !!fd != 1) {
         error_set(errp, "chardev: socket: exactly one of 'path', 'port' and 'fd' is "
                         "needed");
         return false;
     }
-    return cmdline_get_bool(opts, "server", &ret->server, errp);
+    if (path) {
+        ret->type = SOCKET_ADDRESS_TYPE_UNIX;
+        ret->u.q_unix.path = (char *)path;
+    } else if (fd) {
+        ret->type = SOCKET_ADDRESS_TYPE_FD;
+        ret->u.fd.str = (char *)fd;
+    } else {
+        ret->type = SOCKET_ADDRESS_TYPE_INET;
+        inet->host = (char *)(host ? host : "");
+        inet->port = (char *)port;
+        inet->has_ipv4 = cmdline_get(opts, "ipv4") != NULL;
+        inet->has_ipv6 = cmdline_get(opts, "ipv6") != NULL;
+        return cmdline_get_bool(opts, "ipv4", &inet->ipv4, errp) &&
+               cmdline_get_bool(opts, "ipv6", &inet->ipv6, errp);
+    }
+    return true;
+}
+
+bool coroutine_fn chardev_co_open_socket(Loop *loop, const SocketAddress *addr,
+                                         bool server, bool wait, ChardevFds *ret,
+                                         GError **errp)
+{
+    bool is_unix = addr->type == SOCKET_ADDRESS_TYPE_UNIX;
+
+    *ret = (ChardevFds){.fd = -1, .first = -1, .server = server};
+    if (wait && !server) {
+        error_set(errp, "'wait' option is incompatible with socket in client connect "
+                        "mode");
+        return false;
+    }
+    ret->fd = server ? sock_address_listen(addr, errp) : sock_address_connect(addr, errp);
+    if (ret->fd < 0) {
+        return false;
+    }
+    ret->unlink_path = server && is_unix ? g_strdup(addr->u.q_unix.path) : NULL;
+    if (wait) {
+        ret->first = co_wait(loop, ret->fd, is_unix ? addr->u.q_unix.path : "socket", errp);
+    }
+    return !wait || ret->first >= 0;
 }
 
 static bool coroutine_fn co_open_socket(Loop *loop, const JsonValue *opts,
                                         ChardevFds *ret, GError **errp)
 {
-    MonitorAddress address = {0};
-    bool wait = false;
+    SocketAddress addr = {0};
+    bool server = false, wait = false;
 
-    if (!socket_address(opts, &address, errp) ||
-        !cmdline_get_bool(opts, "wait", &wait, errp)) {
-        return false;
+    return socket_address(opts, &addr, errp) &&
+           cmdline_get_bool(opts, "server", &server, errp) &&
+           cmdline_get_bool(opts, "wait", &wait, errp) &&
+           chardev_co_open_socket(loop, &addr, server, wait, ret, errp);
+}
+
+void chardev_fds_close(ChardevFds *fds)
+{
+    if (fds->first >= 0) {
+        close(fds->first);
     }
-    if (wait && !address.server) {
-        error_set(errp, "'wait' option is incompatible with socket in client connect "
-                        "mode");
-        return false;
+    if (fds->fd >= 0) {
+        close(fds->fd);
+        if (fds->unlink_path) {
+            unlink(fds->unlink_path);
+        }
     }
-    ret->server = address.server;
-    ret->fd = address.server ? monitor_bind(&address, errp)
-                             : monitor_connect(&address, errp);
-    if (ret->fd < 0) {
-        return false;
-    }
-    ret->unlink_path = address.server ? g_strdup(address.unix_path) : NULL;
-    if (wait) {
-        ret->first = chardev_co_wait(
-            loop, ret->fd, address.unix_path ? address.unix_path : "socket", errp);
-    }
-    return !wait || ret->first >= 0;
+    g_free(fds->unlink_path);
+    *fds = (ChardevFds){.fd = -1, .first = -1};
 }
 
 static bool bridge(int in_fd, int out_fd, ChardevFds *ret, GError **errp)

@@ -17,10 +17,13 @@ typedef struct ChardevFds {
 bool coroutine_fn chardev_co_open(Loop *loop, const char *backend, const JsonValue *opts,
                                   ChardevFds *ret, GError **errp);
 
-/* The first client of a listening socket; -1 and *errp when the program ends before.
- * @what names the address in the log. */
-int coroutine_fn chardev_co_wait(Loop *loop, int listener, const char *what,
-                                 GError **errp);
+/* The same for a socket alone. @wait: for the first client; an error when the program ends
+ * before. */
+bool coroutine_fn chardev_co_open_socket(Loop *loop, const SocketAddress *addr,
+                                         bool server, bool wait, ChardevFds *ret,
+                                         GError **errp);
+/* Close what is open, and remove the socket. */
+void chardev_fds_close(ChardevFds *fds);
 /* The program ends: whoever waits for a client wakes up. */
 void chardev_cancel_wait(void);
 

@@ -25,16 +25,7 @@ static void chardev_free(gpointer data)
 {
     Chardev *chardev = data;
 
-    if (chardev->fds.first >= 0) {
-        close(chardev->fds.first);
-    }
-    if (chardev->fds.fd >= 0) {
-        close(chardev->fds.fd);
-        if (chardev->fds.unlink_path) {
-            unlink(chardev->fds.unlink_path);
-        }
-    }
-    g_free(chardev->fds.unlink_path);
+    chardev_fds_close(&chardev->fds);
     g_free(chardev->id);
     g_free(chardev);
 }
@@ -135,16 +126,17 @@ bool coroutine_fn chardev_co_add(ChardevTable *table, Loop *loop, const char *ar
 }
 
 /* The listener, and the client that was waited for. */
-static void give_to_monitor(Monitor *monitor, ChardevFds *fds, MonitorAddress *address)
+static void give_to_monitor(Monitor *monitor, ChardevFds *fds, bool pretty)
 {
-    address->server = fds->server;
-    monitor_serve(monitor, fds->fd, address, fds->unlink_path);
-    fds->fd = -1;
+    MonitorDoor door = {.server = fds->server, .pretty = pretty};
+
+    monitor_serve(monitor, fds->fd, &door, fds->unlink_path);
     if (fds->first >= 0) {
-        address->server = false;
-        monitor_serve(monitor, fds->first, address, NULL);
-        fds->first = -1;
+        door.server = false;
+        monitor_serve(monitor, fds->first, &door, NULL);
     }
+    fds->fd = fds->first = -1; /* the monitor's now */
+    chardev_fds_close(fds);
 }
 
 static const char *const monitor_keys[] = {"chardev", "mode", "pretty", "id", NULL};
@@ -153,12 +145,12 @@ bool chardev_monitor(ChardevTable *table, Monitor *monitor, const char *arg,
                      GError **errp)
 {
     g_autoptr(JsonValue) opts = cmdline_parse_flags(arg, "chardev", errp);
-    MonitorAddress address = {.fd = -1};
+    bool pretty = false;
     const char *id, *mode;
     Chardev *chardev;
 
     if (!opts || !cmdline_known_keys(opts, monitor_keys, "Parameter", " is unexpected", errp) ||
-        !cmdline_get_bool(opts, "pretty", &address.pretty, errp)) {
+        !cmdline_get_bool(opts, "pretty", &pretty, errp)) {
         return false;
     }
     id = cmdline_get(opts, "chardev");
@@ -180,42 +172,53 @@ bool chardev_monitor(ChardevTable *table, Monitor *monitor, const char *arg,
         error_set(errp, "Device '%s' is in use", id);
         return false;
     }
-    give_to_monitor(monitor, &chardev->fds, &address);
+    give_to_monitor(monitor, &chardev->fds, pretty);
     return true;
 }
 
 /* ---- --qmp and the forms of one word ---- */
 
-bool qmp_listen_unix(Monitor *monitor, const char *path, GError **errp)
+static bool coroutine_fn co_serve(Monitor *monitor, Loop *loop, const SocketAddress *addr,
+                                  bool server, bool wait, bool pretty, GError **errp)
 {
-    MonitorAddress address = {.unix_path = path, .fd = -1, .server = true};
-    ChardevFds fds = {.first = -1, .server = true};
+    ChardevFds fds;
 
-    fds.fd = monitor_bind(&address, errp);
-    if (fds.fd < 0) {
+    if (!chardev_co_open_socket(loop, addr, server, wait, &fds, errp)) {
+        chardev_fds_close(&fds);
         return false;
     }
-    monitor_serve(monitor, fds.fd, &address, path);
+    give_to_monitor(monitor, &fds, pretty);
     return true;
+}
+
+bool coroutine_fn qmp_co_listen_unix(Monitor *monitor, Loop *loop, const char *path,
+                                     GError **errp)
+{
+    SocketAddress addr = {.type = SOCKET_ADDRESS_TYPE_UNIX,
+                          .u.q_unix.path = (char *)path};
+
+    return co_serve(monitor, loop, &addr, true, false, false, errp);
 }
 
 static const char *const qmp_keys[] = {"address", "server", "wait",
                                        "pretty",  "delay",  NULL};
 
-/* "unix:PATH" or "tcp:HOST:PORT"; @text is cut up. */
-static bool qmp_address(char *text, MonitorAddress *ret, GError **errp)
+/* "unix:PATH" or "tcp:HOST:PORT"; @text is cut up, and its pieces are in *@ret. */
+static bool qmp_address(char *text, SocketAddress *ret, GError **errp)
 {
     char *colon;
 
     if (g_str_has_prefix(text, "unix:") && text[5]) {
-        ret->unix_path = text + 5;
+        ret->type = SOCKET_ADDRESS_TYPE_UNIX;
+        ret->u.q_unix.path = text + 5;
         return true;
     }
     colon = strrchr(text, ':');
     if (g_str_has_prefix(text, "tcp:") && colon > text + 3 && colon[1]) {
         *colon = '\0';
-        ret->tcp_host = text + 4;
-        ret->tcp_port = colon + 1;
+        ret->type = SOCKET_ADDRESS_TYPE_INET;
+        ret->u.inet.host = text + 4;
+        ret->u.inet.port = colon + 1;
         return true;
     }
     error_set(errp, "'%s' is not an address: unix:PATH or tcp:HOST:PORT was expected",
@@ -227,10 +230,9 @@ bool coroutine_fn qmp_co_option(Monitor *monitor, Loop *loop, const char *arg,
                                 GError **errp)
 {
     g_autoptr(JsonValue) opts = cmdline_parse_flags(arg, "address", errp);
-    MonitorAddress address = {.fd = -1, .server = true};
-    ChardevFds fds = {.first = -1};
+    SocketAddress addr = {0};
     g_autofree char *text = NULL;
-    bool wait = false;
+    bool server = true, wait = false, pretty = false;
 
     if (!opts || !cmdline_known_keys(opts, qmp_keys, "Invalid parameter", "", errp)) {
         return false;
@@ -238,23 +240,9 @@ bool coroutine_fn qmp_co_option(Monitor *monitor, Loop *loop, const char *arg,
     text = g_strdup(cmdline_get(opts, "address") ? cmdline_get(opts, "address") : "");
     /* compat: the clients' wrappers and docs name --qmp unix:PATH without "server" and
      * mean a listening socket; "server=off" connects */
-    if (!qmp_address(text, &address, errp) ||
-        !cmdline_get_bool(opts, "server", &address.server, errp) ||
-        !cmdline_get_bool(opts, "wait", &wait, errp) ||
-        !cmdline_get_bool(opts, "pretty", &address.pretty, errp)) {
-        return false;
-    }
-    fds.server = address.server;
-    fds.fd = address.server ? monitor_bind(&address, errp)
-                            : monitor_connect(&address, errp);
-    if (fds.fd < 0) {
-        return false;
-    }
-    if (wait && fds.server) {
-        fds.first = chardev_co_wait(loop, fds.fd, cmdline_get(opts, "address"), errp);
-    }
-    fds.unlink_path = fds.server ? (char *)address.unix_path : NULL;
-    /* also when nobody came: the monitor closes and removes what was made */
-    give_to_monitor(monitor, &fds, &address);
-    return !(errp && *errp);
+    return qmp_address(text, &addr, errp) &&
+           cmdline_get_bool(opts, "server", &server, errp) &&
+           cmdline_get_bool(opts, "wait", &wait, errp) &&
+           cmdline_get_bool(opts, "pretty", &pretty, errp) &&
+           co_serve(monitor, loop, &addr, server, wait, pretty, errp);
 }

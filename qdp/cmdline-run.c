@@ -10,6 +10,7 @@
 #include "qapi/qapi-commands.h"
 #include "qapi/qapi-visit.h"
 #include "qdp/cmdline.h"
+#include "qdp/log.h"
 #include "qdp/trace.h"
 
 #define SLICE_FOLDER "/run/qemu-datapath"
@@ -94,13 +95,31 @@ static bool refuse_object(const char *arg, GError **errp)
     return false;
 }
 
-static bool listen_slice(const MonitorHost *host, const char *slice, GError **errp)
+static bool coroutine_fn co_listen_slice(const MonitorHost *host, const char *slice,
+                                         GError **errp)
 {
     g_autofree char *qmp = g_strdup_printf(SLICE_FOLDER "/%s/qmp", slice);
     g_autofree char *gc = g_strdup_printf(SLICE_FOLDER "/%s/qmpgc", slice);
 
-    return qmp_listen_unix(host->monitor, qmp, errp) &&
-           qmp_listen_unix(host->monitor, gc, errp);
+    return qmp_co_listen_unix(host->monitor, host->loop, qmp, errp) &&
+           qmp_co_listen_unix(host->monitor, host->loop, gc, errp);
+}
+
+/* compat: the wrappers of production name an events file that need not be there. */
+static bool trace(const MonitorHost *host, const char *arg, GError **errp)
+{
+    GError *error = NULL;
+
+    if (trace_option(arg, &error)) {
+        return true;
+    }
+    if (host->client_rules) {
+        log_warning("--trace %s: %s", arg, error->message);
+        g_error_free(error);
+        return true;
+    }
+    g_propagate_error(errp, error);
+    return false;
 }
 
 static bool coroutine_fn co_option(const MonitorHost *host, ChardevTable *chardevs,
@@ -122,7 +141,7 @@ static bool coroutine_fn co_option(const MonitorHost *host, ChardevTable *charde
     case OPTION_QMP:
         return qmp_co_option(host->monitor, host->loop, option->arg, errp);
     case OPTION_TRACE:
-        return trace_option(option->arg, errp);
+        return trace(host, option->arg, errp);
     case OPTION_MACHINE:
     case OPTION_XEN_ATTACH:
     case OPTION_XEN_DOMID:
@@ -163,8 +182,8 @@ bool coroutine_fn cmdline_co_run(const Cmdline *cmdline, const MonitorHost *host
     } else {
         first = g_ptr_array_index(cmdline->options, 0);
         ok = cmdline->form == FORM_PATH
-                 ? qmp_listen_unix(host->monitor, first->arg, errp)
-                 : listen_slice(host, first->arg, errp);
+                 ? qmp_co_listen_unix(host->monitor, host->loop, first->arg, errp)
+                 : co_listen_slice(host, first->arg, errp);
     }
     monitor_start_end(host->monitor);
     return ok;

@@ -96,6 +96,7 @@ bool chardev_monitor(ChardevTable *table, Monitor *monitor, const char *arg,
 bool coroutine_fn qmp_co_option(Monitor *monitor, Loop *loop, const char *arg,
                                 GError **errp);
 /* The socket of the path and slice forms. */
-bool qmp_listen_unix(Monitor *monitor, const char *path, GError **errp);
+bool coroutine_fn qmp_co_listen_unix(Monitor *monitor, Loop *loop, const char *path,
+                                     GError **errp);
 
 #endif

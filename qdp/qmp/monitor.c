@@ -143,18 +143,18 @@ static char *absolute_path(const char *path)
     return g_build_filename(cwd, path, NULL);
 }
 
-void monitor_serve(Monitor *monitor, int fd, const MonitorAddress *address,
+void monitor_serve(Monitor *monitor, int fd, const MonitorDoor *door,
                    const char *unlink_path)
 {
     QmpListener *listener;
 
-    if (!address->server) {
-        session_start(monitor, fd, address->pretty);
+    if (!door->server) {
+        session_start(monitor, fd, door->pretty);
         return;
     }
     listener = g_new0(QmpListener, 1);
     listener->monitor = monitor;
-    listener->pretty = address->pretty;
+    listener->pretty = door->pretty;
     listener->unlink_path = absolute_path(unlink_path);
     loop_timer_init(&listener->pause, monitor->host->loop, pause_over);
     loop_fd_init(&listener->watch, monitor->host->loop, fd, accept_clients);

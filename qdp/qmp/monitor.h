@@ -39,33 +39,20 @@ typedef struct MonitorHost {
     void (*quit)(ShutdownCause cause);
 } MonitorHost;
 
-/* Where clients come from. */
-typedef struct MonitorAddress {
-    const char *unix_path; /* one of these three */
-    const char *tcp_host;
-    const char *tcp_port; /* with tcp_host */
-    int fd;               /* -1 = none; a listening or connected socket */
-    bool server;          /* listen; otherwise connect once */
-    bool pretty;          /* replies over several lines */
-} MonitorAddress;
+/* How clients at a descriptor are served. */
+typedef struct MonitorDoor {
+    bool server; /* it listens; otherwise it is one client */
+    bool pretty; /* replies over several lines */
+} MonitorDoor;
 
 Monitor *monitor_new(const MonitorHost *host);
 /* Sessions must be gone: monitor_co_close(). */
 void monitor_free(Monitor *monitor);
 const MonitorHost *monitor_host(void);
 
-/*
- * A socket that listens; the fd is the caller's. An old socket at a unix path is
- * replaced; the new one is 0600. -1 and *errp on failure. Blocks for a host name that
- * must be looked up.
- */
-int monitor_bind(const MonitorAddress *address, GError **errp);
-/* A connected socket, for clients that listen. -1 and *errp on failure. */
-int monitor_connect(const MonitorAddress *address, GError **errp);
-
 /* Serve the clients that come to (or are at) @fd, which is the monitor's from now on.
  * @unlink_path (may be NULL) goes away with the listener. */
-void monitor_serve(Monitor *monitor, int fd, const MonitorAddress *address,
+void monitor_serve(Monitor *monitor, int fd, const MonitorDoor *door,
                    const char *unlink_path);
 
 /* The graph lock (M1). */

@@ -16,6 +16,7 @@ static MonitorHost host;
 static GString *ran;       /* names of the nodes "deleted", in order */
 static unsigned nb_inside; /* commands inside the lock */
 static unsigned nb_executed;
+static bool gate_closed; /* commands stay inside the lock */
 
 bool coroutine_fn qapi_co_dispatch(unsigned index, const void *args, void **ret_value,
                                    GError **errp)
@@ -24,7 +25,9 @@ bool coroutine_fn qapi_co_dispatch(unsigned index, const void *args, void **ret_
     switch (index) {
     case QMP_COMMAND_BLOCKDEV_DEL:
         g_assert_cmpuint(nb_inside++, ==, 0);
-        co_sleep_ns(host.loop, 5000000);
+        do {
+            co_sleep_ns(host.loop, 5000000);
+        } while (gate_closed);
         nb_inside--;
         g_string_append(ran, ((const BlockdevDelArgs *)args)->node_name);
         return true;
@@ -89,14 +92,14 @@ static void coroutine_fn expect_has(Client *c, const char *part)
 
 static Client *client_new(bool negotiate)
 {
-    MonitorAddress address = {.fd = -1};
+    MonitorDoor door = {.server = false};
     Client *c = g_new0(Client, 1);
     int fds[2];
 
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), ==, 0);
     c->fd = fds[0];
     c->in = g_string_new(NULL);
-    monitor_serve(host.monitor, fds[1], &address, NULL);
+    monitor_serve(host.monitor, fds[1], &door, NULL);
     if (negotiate) {
         expect_has(c, "\"QMP\"");
         client_send(c, "{'execute':'qmp_capabilities','arguments':{'enable':['oob']}}");
@@ -178,6 +181,7 @@ static void coroutine_fn co_test_graph_lock(void *opaque)
 {
     Client *a = client_new(true), *b = client_new(true), *q = client_new(true);
 
+    gate_closed = true;
     client_send(a, "{'execute':'blockdev-del','arguments':{'node-name':'1'}}");
     co_sleep_ns(host.loop, 1000000);
     client_send(b, "{'execute':'blockdev-del','arguments':{'node-name':'2'}}");
@@ -186,6 +190,7 @@ static void coroutine_fn co_test_graph_lock(void *opaque)
     client_send(q, "{'execute':'query-version'}");
     expect_has(q, "package");
     g_assert_cmpstr(ran->str, ==, ""); /* the query did not wait */
+    gate_closed = false;
     expect(a, "{\"return\": {}}");
     expect(a, "{\"return\": {}}");
     expect(b, "{\"return\": {}}");
