@@ -20,8 +20,10 @@ typedef struct OptionSpec {
 static const OptionSpec specs[] = {
     {"blockdev", OPTION_BLOCKDEV, true, true},
     {"chardev", OPTION_CHARDEV, true, true},
+    {"chroot", OPTION_CHROOT, true, false},
     {"daemonize", OPTION_DAEMONIZE, false, false},
     {"export", OPTION_EXPORT, true, true},
+    {"group", OPTION_GROUP, true, false},
     {"help", OPTION_HELP, false, false},
     {"machine", OPTION_MACHINE, true, false},
     {"monitor", OPTION_MONITOR, true, true},
@@ -29,8 +31,10 @@ static const OptionSpec specs[] = {
     {"object", OPTION_OBJECT, true, false},
     {"pidfile", OPTION_PIDFILE, true, false},
     {"qmp", OPTION_QMP, true, false},
+    {"sandbox", OPTION_SANDBOX, true, false},
     {"snapshot-node-name", OPTION_SNAPSHOT_NODE_NAME, true, false},
     {"trace", OPTION_TRACE, true, false},
+    {"user", OPTION_USER, true, false},
     {"version", OPTION_VERSION, false, false},
     {"xen-attach", OPTION_XEN_ATTACH, false, false},
     {"xen-domid", OPTION_XEN_DOMID, true, false},
@@ -107,6 +111,21 @@ static bool parse_option(Cmdline *cmdline, int argc, char **argv, int *i,
     return true;
 }
 
+/* "on", "off"; "on,try=CALL" is for tests. */
+static bool parse_sandbox(Walls *walls, const Option *option, GError **errp)
+{
+    static const char try_word[] = "on,try=";
+    bool try = g_str_has_prefix(option->arg, try_word);
+
+    if (!try && strcmp(option->arg, "on") && strcmp(option->arg, "off")) {
+        error_set(errp, "%s %s: expected 'on' or 'off'", option->word, option->arg);
+        return false;
+    }
+    walls->sandbox = strcmp(option->arg, "off") != 0;
+    walls->try_call = try ? option->arg + strlen(try_word) : NULL;
+    return true;
+}
+
 /* What holds for the whole program, wherever it stands. */
 static bool take_globals(Cmdline *cmdline, GError **errp)
 {
@@ -116,6 +135,16 @@ static bool take_globals(Cmdline *cmdline, GError **errp)
             cmdline->daemonize = true;
         } else if (option->kind == OPTION_PIDFILE) {
             cmdline->pidfile = option->arg;
+        } else if (option->kind == OPTION_CHROOT) {
+            cmdline->walls.chroot = option->arg;
+        } else if (option->kind == OPTION_USER) {
+            cmdline->walls.user = option->arg;
+        } else if (option->kind == OPTION_GROUP) {
+            cmdline->walls.group = option->arg;
+        } else if (option->kind == OPTION_SANDBOX) {
+            if (!parse_sandbox(&cmdline->walls, option, errp)) {
+                return false;
+            }
         } else if (option->kind == OPTION_SNAPSHOT_NODE_NAME) {
             if (strcmp(option->arg, "move") && strcmp(option->arg, "stay")) {
                 error_set(errp, "%s %s: expected 'move' or 'stay'", option->word,

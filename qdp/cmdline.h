@@ -14,21 +14,26 @@
 #include "block/aio/coroutine.h"
 #include "block/base/json.h"
 #include "qdp/qmp/monitor.h"
+#include "qdp/sandbox.h"
 
 typedef enum OptionKind {
     OPTION_HELP,
     OPTION_VERSION,
     OPTION_BLOCKDEV,
     OPTION_CHARDEV,
+    OPTION_CHROOT,
     OPTION_DAEMONIZE,
     OPTION_EXPORT,
+    OPTION_GROUP,
     OPTION_MONITOR,
     OPTION_NBD_SERVER,
     OPTION_OBJECT,
     OPTION_PIDFILE,
     OPTION_QMP,
+    OPTION_SANDBOX,
     OPTION_SNAPSHOT_NODE_NAME,
     OPTION_TRACE,
+    OPTION_USER,
     OPTION_MACHINE,
     OPTION_XEN_ATTACH,
     OPTION_XEN_DOMID,
@@ -51,6 +56,7 @@ typedef struct Cmdline {
     GPtrArray *options; /* Option */
     bool daemonize;
     const char *pidfile;      /* borrowed from options */
+    Walls walls;              /* its strings, too */
     bool client_rules;        /* no option of the storage daemon was used */
     bool snapshot_moves_name; /* the same, unless --snapshot-node-name says otherwise */
 } Cmdline;

@@ -106,20 +106,13 @@ static void on_signal(void *opaque, int signo)
 /* ---- the start ---- */
 
 /* Tell the waiting parent that all went well; its terminal is not ours any more. */
-static bool detach(Daemon *d, GError **errp)
+static bool detach(Daemon *d, int null_fd, GError **errp)
 {
-    int null_fd;
-
-    if (d->ready_fd < 0) {
-        return true;
-    }
-    null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null_fd < 0 || chdir("/") < 0 || dup2(null_fd, STDIN_FILENO) < 0 ||
+    if (chdir("/") < 0 || dup2(null_fd, STDIN_FILENO) < 0 ||
         dup2(null_fd, STDOUT_FILENO) < 0 || dup2(null_fd, STDERR_FILENO) < 0) {
         error_set_errno(errp, errno, "Could not detach");
         return false;
     }
-    close(null_fd);
     if (write(d->ready_fd, "", 1) != 1) {
         error_set_errno(errp, errno, "Could not tell the parent process");
         return false;
@@ -127,6 +120,27 @@ static bool detach(Daemon *d, GError **errp)
     close(d->ready_fd);
     d->ready_fd = -1;
     return true;
+}
+
+/* The walls, then detaching: what fails is still told to the one who started us. */
+static bool settle(Daemon *d, GError **errp)
+{
+    bool ok;
+    int null_fd = -1; /* under another root there may be none */
+
+    if (d->ready_fd >= 0) {
+        null_fd = open("/dev/null", O_RDWR | O_CLOEXEC | O_NOCTTY);
+        if (null_fd < 0) {
+            error_set_errno(errp, errno, "Could not open '/dev/null'");
+            return false;
+        }
+    }
+    ok = walls_raise(&d->cmdline->walls, d->host.loop, errp) &&
+         (null_fd < 0 || detach(d, null_fd, errp));
+    if (null_fd >= 0) {
+        close(null_fd);
+    }
+    return ok;
 }
 
 static void coroutine_fn co_start(void *opaque)
@@ -140,7 +154,7 @@ static void coroutine_fn co_start(void *opaque)
         ok = d->pidfile != NULL;
     }
     if (ok && !d->ending) {
-        ok = detach(d, &error);
+        ok = settle(d, &error);
     }
     if (!ok) {
         log_error("%s", error->message);
@@ -151,14 +165,18 @@ static void coroutine_fn co_start(void *opaque)
     }
 }
 
-/* Hundreds of disks need hundreds of descriptors. Failure leaves the limit as it is. */
-static void raise_file_limit(void)
+/* Hundreds of disks need hundreds of descriptors, and old kernels count rings as locked
+ * memory. Failure leaves a limit as it is. */
+static void raise_limits(void)
 {
+    static const int kinds[] = {RLIMIT_NOFILE, RLIMIT_MEMLOCK};
     struct rlimit limit;
 
-    if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
+    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        if (!getrlimit(kinds[i], &limit) && limit.rlim_cur < limit.rlim_max) {
+            limit.rlim_cur = limit.rlim_max;
+            setrlimit(kinds[i], &limit);
+        }
     }
 }
 
@@ -299,7 +317,7 @@ int main(int argc, char **argv)
         log_open(LOG_TO_BOTH);
         close_inherited_fds();
     }
-    raise_file_limit();
+    raise_limits();
     ret = run(d);
     cmdline_free(d->cmdline);
     return ret;

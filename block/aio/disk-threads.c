@@ -92,6 +92,7 @@ static bool spawn(ThreadPool *pool)
     sigset_t all, old;
 
     sigfillset(&all);
+    sigdelset(&all, SIGSYS); /* the sandbox answers it, in any thread */
     pthread_sigmask(SIG_SETMASK, &all, &old);
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, THREAD_STACK);

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "block/aio/coroutine-private.h"
@@ -312,10 +313,25 @@ int coroutine_fn disk_co_run(DiskFile *file, DiskOpType type, uint64_t offset,
     return wait.ret;
 }
 
+/* Guests' data stays out of core dumps where that costs nothing: small buffers share their
+ * pages with the heap, and a mapping for each would cost more than it hides. */
+#define DUMP_LIMIT (128u << 10)
+
 void *disk_buffer_try_alloc(size_t align, size_t len)
 {
+    size_t page = 4096;
     void *buf;
-    return posix_memalign(&buf, MAX(align, sizeof(void *)), MAX(len, 1)) ? NULL : buf;
+
+    if (len >= DUMP_LIMIT) {
+        align = MAX(align, page);
+    }
+    if (posix_memalign(&buf, MAX(align, sizeof(void *)), MAX(len, 1))) {
+        return NULL;
+    }
+    if (len >= DUMP_LIMIT) {
+        madvise(buf, len & ~(page - 1), MADV_DONTDUMP); /* larger pages: refused, fine */
+    }
+    return buf;
 }
 
 void disk_buffer_free(void *buf)

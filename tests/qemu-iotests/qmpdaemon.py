@@ -31,6 +31,16 @@ def need_stock():
         skip('no stock qemu-storage-daemon to compare with')
 
 
+def need_sandbox():
+    """--sandbox is optional at build time."""
+    probe = subprocess.run([OURS, '--sandbox', 'on', '--chardev', 'stdio,id=c', '--monitor',
+                            'c'], input='{"execute":"qmp_capabilities"}{"execute":"quit"}',
+                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                           timeout=60, check=False)
+    if 'not supported' in probe.stderr:
+        skip('built without libseccomp')
+
+
 class Scratch:
     """A folder that goes away."""
 
