@@ -76,6 +76,10 @@ void log_warning(const char *fmt, ...)
 {
 }
 
+void log_info(const char *fmt, ...)
+{
+}
+
 /* ---- the daemon ---- */
 
 typedef struct Run {
@@ -126,14 +130,14 @@ static void coroutine_fn run(void *opaque)
 {
     static char buffer[65536];
     Run *r = opaque;
-    MonitorAddress address = {.fd = -1};
+    MonitorDoor door = {.server = false};
     int fds[2];
     ssize_t n;
 
     int ret = socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds);
     fuzz_check(ret == 0, "no sockets: %s", g_strerror(errno));
     r->fd = fds[0];
-    monitor_serve(r->host.monitor, fds[1], &address, NULL);
+    monitor_serve(r->host.monitor, fds[1], &door, NULL);
     coroutine_enter(coroutine_new(co_write, r, CO_STACK_DATA));
     while ((n = sock_co_recv(fuzz_loop(), r->fd, buffer, sizeof(buffer))) > 0) {
         if (r->replies->len < 16 << 20) {
