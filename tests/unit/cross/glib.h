@@ -17,6 +17,11 @@ typedef struct GError GError;
             abort();                                                                   \
         }                                                                              \
     } while (0)
+#define g_error(...)                                                                   \
+    do {                                                                               \
+        fprintf(stderr, __VA_ARGS__);                                                  \
+        abort();                                                                       \
+    } while (0)
 #define G_UNLIKELY(x) (x)
 #define G_LIKELY(x)   (x)
 
