@@ -6,6 +6,7 @@
 #   make check      build and run all tests (SANITIZE=1: with sanitizers)
 #   make bench      measure against qemu-storage-daemon (BENCH="--quick ...")
 #   make fuzz       fuzz with clang (TIME=60 seconds each, TARGET=name for one)
+#   make lint       static checks of all of our C (ALL=1: scan-build as well)
 #   make install    into PREFIX (DESTDIR honoured)
 #
 # DEPS=no: do not install missing Debian packages.
@@ -16,7 +17,7 @@ CONFIGURE := --build-dir=$(BUILD) $(if $(SANITIZE),--enable-sanitizers --enable-
 PROGRAMS := qemu-dp qemu-img qemu-io
 export DEPS
 
-.PHONY: all deps deps-test run check bench fuzz install clean
+.PHONY: all deps deps-test run check lint bench fuzz install clean
 
 all: deps
 	@[ -f $(BUILD)/build.ninja ] || ./configure $(CONFIGURE)
@@ -39,6 +40,9 @@ check: deps-test all
 
 bench: deps-test all
 	@python3 tests/bench/bench.py --build $(BUILD) $(BENCH)
+
+lint: all
+	@scripts/lint $(if $(ALL),--all) $(BUILD)
 
 fuzz: deps
 	@scripts/install-deps --fuzz
