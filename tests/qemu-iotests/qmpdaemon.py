@@ -18,7 +18,7 @@ import time
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OURS = os.environ.get('QEMU_DP', os.path.join(TREE, 'build', 'qemu-dp'))
 STOCK = os.environ.get('QEMU_STORAGE_DAEMON', 'qemu-storage-daemon')
-TIMEOUT = 20
+TIMEOUT = 90
 
 
 def skip(reason):
@@ -36,7 +36,7 @@ def need_sandbox():
     probe = subprocess.run([OURS, '--sandbox', 'on', '--chardev', 'stdio,id=c', '--monitor',
                             'c'], input='{"execute":"qmp_capabilities"}{"execute":"quit"}',
                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                           timeout=60, check=False)
+                           timeout=120, check=False)
     if 'not supported' in probe.stderr:
         skip('built without libseccomp')
 
