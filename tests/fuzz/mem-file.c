@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "block/base/endian.h"
 #include "block/base/error.h"
 #include "block/base/iov.h"
 #include "block/base/math.h"
+#include "block/qcow2/format.h"
 #include "tests/fuzz/fuzz.h"
 
 Loop *fuzz_loop(void)
@@ -41,11 +41,11 @@ void fuzz_failed(const char *condition, const char *fmt, ...)
 bool fuzz_image_is_slow(const uint8_t *data, size_t size)
 {
 #ifdef FUZZING
-    if (size >= 60) {
-        be32 l1_size, rt_clusters;
-        memcpy(&l1_size, data + 36, sizeof(l1_size));
-        memcpy(&rt_clusters, data + 56, sizeof(rt_clusters));
-        return be32_get(l1_size) > 65536 || be32_get(rt_clusters) > 512;
+    Qcow2DiskHeader h;
+    if (size >= QCOW2_V2_HEADER_LENGTH) {
+        memcpy(&h, data, QCOW2_V2_HEADER_LENGTH);
+        return be32_get(h.l1_size) > 4096 || be32_get(h.refcount_table_clusters) > 64 ||
+               be32_get(h.nb_snapshots) > 64;
     }
 #endif
     return false;

@@ -17,7 +17,7 @@ class Server(q.Daemon):
     unless it is in @read_only or in @hidden."""
 
     def __init__(self, scratch, nodes, program=q.OURS, read_only=(), hidden=(), extra=(),
-                 export=None, name='d'):
+                 export=None, name='d', stderr=None):
         self.nbd = scratch.file(name + '.nbd')
         args = []
         for node in nodes:
@@ -32,7 +32,7 @@ class Server(q.Daemon):
             options.update(export or {})
             args += ['--export', json.dumps(options)]
         super().__init__(scratch, args + list(extra), program=program, name=name + '.qmp',
-                         stderr=subprocess.DEVNULL if program == q.STOCK else None)
+                         stderr=subprocess.DEVNULL if program == q.STOCK else stderr)
         q.connect(self.nbd).close()
         # it listens before the exports of its command line are there
         want = len(nodes) - len(hidden)
