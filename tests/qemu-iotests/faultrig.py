@@ -57,6 +57,7 @@ class Load(threading.Thread):
         self.nb_blocks, self.depth, self.discard = nb_blocks, depth, discard
         self.history = history  # block: [generations that a reader may find], oldest first
         self.busy = {}          # block: in flight
+        self.answered = {}      # block: the generation last answered
         self.flushes = 0
         self.errors = []
 
@@ -74,7 +75,7 @@ class Load(threading.Thread):
 
     def run(self):
         c, cookie = self.client, 1
-        written, answered, covers = {}, {}, {}
+        written, covers = {}, {}
         try:
             while True:
                 while len(c.pending) < self.depth:
@@ -83,7 +84,7 @@ class Load(threading.Thread):
                     cookie += 1
                     if cookie % 24 == 0:
                         c.expect(n.FLUSH, cookie)
-                        covers[cookie] = dict(answered)
+                        covers[cookie] = dict(self.answered)
                         c.send(n.request(n.FLUSH, cookie=cookie))
                         cookie += 1
                 got = c.reply()
@@ -94,7 +95,7 @@ class Load(threading.Thread):
                     if got.error:
                         self.errors.append(got.error)
                     else:
-                        answered[number] = self.busy[number]
+                        self.answered[number] = self.busy[number]
                     del self.busy[number]
         except (n.Closed, OSError):
             pass
@@ -128,6 +129,12 @@ def lost_blocks(path, raw, history, fmt='qcow2'):
                     continue
                 lost.append((number, hex(found), generations[0], generations[-1]))
     return lost
+
+
+def sanitized(process):
+    """Is it a build with sanitizers? Their shadow is terabytes of addresses."""
+    with open('/proc/%d/status' % process.pid, encoding='ascii') as lines:
+        return [int(x.split()[1]) for x in lines if x.startswith('VmSize')][0] > 1 << 30
 
 
 class SmallFileSystem:
