@@ -6,6 +6,8 @@
  * T1 the queue and the counts are under the mutex; everything else belongs to the loop.
  * T2 what one round of the loop starts is handed over at once, by threads_flush(): one
  *    lock, and as many wake-ups as there are tasks.
+ * T3 where the system gives no thread at all, the loop's own makes the calls: slow, and
+ *    better than to end.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -48,6 +50,16 @@ static void run_disk_op(DiskOp *op)
     }
 }
 
+static void run_task(ThreadPool *pool, ThreadTask *task)
+{
+    if (task->op) {
+        run_disk_op(task->op);
+    } else {
+        task->fn(task->opaque);
+    }
+    loop_post(pool->loop, &task->done);
+}
+
 static void *thread_main(void *opaque)
 {
     ThreadPool *pool = opaque;
@@ -69,12 +81,7 @@ static void *thread_main(void *opaque)
         list_remove(&task->link);
         pool->nb_queued--;
         pthread_mutex_unlock(&pool->lock);
-        if (task->op) {
-            run_disk_op(task->op);
-        } else {
-            task->fn(task->opaque);
-        }
-        loop_post(pool->loop, &task->done);
+        run_task(pool, task);
         pthread_mutex_lock(&pool->lock);
         pool->nb_idle++;
     }
@@ -84,7 +91,7 @@ static void *thread_main(void *opaque)
     return NULL;
 }
 
-/* Called with the lock held. False when the system gives no thread; one there must be. */
+/* Called with the lock held. False when the system gives no thread. */
 static bool spawn(ThreadPool *pool)
 {
     pthread_attr_t attr;
@@ -103,8 +110,6 @@ static bool spawn(ThreadPool *pool)
     if (ret == 0) {
         pool->nb_threads++;
         pool->nb_idle++; /* at once, so that the next round does not start another */
-    } else if (pool->nb_threads == 0) {
-        g_error("Could not create a thread: %s", g_strerror(ret));
     }
     return ret == 0;
 }
@@ -152,6 +157,23 @@ static void enqueue(ThreadPool *pool, ThreadTask *task)
     pool->nb_fresh++;
 }
 
+/* T3. Called with the lock held; drops it meanwhile. */
+static void run_here(ThreadPool *pool)
+{
+    ListLink tasks;
+
+    list_init(&tasks);
+    list_splice(&tasks, &pool->queue);
+    pool->nb_queued = 0;
+    pthread_mutex_unlock(&pool->lock);
+    while (!list_empty(&tasks)) {
+        ThreadTask *task = list_first(&tasks, ThreadTask, link);
+        list_remove(&task->link);
+        run_task(pool, task);
+    }
+    pthread_mutex_lock(&pool->lock);
+}
+
 void threads_flush(Loop *loop)
 {
     ThreadPool *pool = loop->threads;
@@ -172,6 +194,9 @@ void threads_flush(Loop *loop)
         }
     }
     pool->nb_fresh = 0;
+    if (pool->nb_threads == 0) {
+        run_here(pool);
+    }
     pthread_mutex_unlock(&pool->lock);
     while (wake-- > 0) {
         loop->stats.system_calls++;

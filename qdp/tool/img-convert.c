@@ -131,8 +131,9 @@ static void coroutine_fn worker(void *opaque)
     BlockExtent extent;
     Image *source;
 
-    if (!buf) {
+    if (!buf && !c->error) {
         c->error = -ENOMEM;
+        tool_error(c->tool, "no memory for a buffer: %s", strerror(ENOMEM));
     }
     while (buf && next_piece(c, &offset, &len, &extent, &source, &start)) {
         int ret = copy_piece(c, buf, source, start, offset, len);
