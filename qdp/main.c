@@ -75,6 +75,7 @@ static void coroutine_fn co_end(void *opaque)
         d->exit_code = 1;
     }
     graph_co_close_all(host->graph);
+    monitor_end(host->monitor); /* order: before those that wait for the lock have it */
     monitor_unlock(host->monitor);
     monitor_co_close(host->monitor);
     loop_stop(host->loop);

@@ -178,7 +178,12 @@ static JsonValue *coroutine_fn co_run(QmpSession *s, const QapiCommand *c,
     if (lock) {
         monitor_co_lock(s->monitor);
     }
-    ok = qapi_co_dispatch(index, args, &value, errp);
+    if (lock && s->monitor->ended) {
+        error_set(errp, "The daemon is shutting down");
+        ok = false;
+    } else {
+        ok = qapi_co_dispatch(index, args, &value, errp);
+    }
     if (lock) {
         monitor_unlock(s->monitor);
     }

@@ -72,6 +72,11 @@ void monitor_start_end(Monitor *monitor)
     monitor_unlock(monitor);
 }
 
+void monitor_end(Monitor *monitor)
+{
+    monitor->ended = true;
+}
+
 /* ---- events ---- */
 
 static JsonValue *event_timestamp(void)

@@ -64,6 +64,10 @@ void monitor_unlock(Monitor *monitor);
 void coroutine_fn monitor_co_start_begin(Monitor *monitor);
 void monitor_start_end(Monitor *monitor);
 
+/* With the lock held and everything closed: whoever waits for the lock, or asks for it
+ * later, is refused, and nothing is made any more. */
+void monitor_end(Monitor *monitor);
+
 /* Stop listening, let replies go out for a moment, close all sessions. */
 void coroutine_fn monitor_co_close(Monitor *monitor);
 

@@ -33,6 +33,7 @@ struct Monitor {
     unsigned nb_sessions;
     CoMutex graph_lock;
     bool starting; /* queries wait for the lock, too */
+    bool ended;    /* all is closed: commands that take the lock are refused */
 };
 
 /* What came in: a value or the error of one that could not be parsed. */

@@ -89,6 +89,7 @@ WRAP(void *, NULL, g_try_malloc, (size_t len), (len))
 WRAP(void *, NULL, g_try_malloc0, (size_t len), (len))
 WRAP(void *, NULL, g_try_malloc_n, (size_t n, size_t len), (n, len))
 WRAP(void *, NULL, g_try_malloc0_n, (size_t n, size_t len), (n, len))
+WRAP(void *, NULL, g_try_realloc_n, (void *old, size_t n, size_t len), (old, n, len))
 
 WRAP(ssize_t, -1, pread, (int fd, void *buf, size_t n, off_t at), (fd, buf, n, at))
 WRAP(ssize_t, -1, pread64, (int fd, void *buf, size_t n, off64_t at), (fd, buf, n, at))
