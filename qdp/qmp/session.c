@@ -182,8 +182,13 @@ static void coroutine_fn co_work(void *opaque)
 static void work_if_any(QmpSession *s)
 {
     if (!s->working && !g_queue_is_empty(&s->requests)) {
+        Coroutine *co = coroutine_try_new(co_work, s, CO_STACK_CONTROL);
+        if (!co) { /* no memory: the client comes again, the disk goes on */
+            session_drop(s);
+            return;
+        }
         s->working = true;
-        coroutine_enter(coroutine_new(co_work, s, CO_STACK_CONTROL));
+        coroutine_enter(co);
     }
 }
 
@@ -215,7 +220,12 @@ static void parsed(void *opaque, JsonValue *value, const GError *error)
         /* exec-oob never waits and its handlers never yield: it ends inside the enter
          */
         OobWork work = {.session = s, .request = value};
-        coroutine_enter(coroutine_new(co_oob, &work, CO_STACK_CONTROL));
+        Coroutine *co = coroutine_try_new(co_oob, &work, CO_STACK_CONTROL);
+        if (co) {
+            coroutine_enter(co);
+        } else {
+            session_drop(s);
+        }
         json_free(value);
         return;
     }
