@@ -7,6 +7,7 @@
 #   make bench      measure against qemu-storage-daemon (BENCH="--quick ...")
 #   make fuzz       fuzz with clang (TIME=60 seconds each, TARGET=name for one)
 #   make lint       static checks of all of our C (ALL=1: scan-build as well)
+#   make tsan, make valgrind   threads and coroutines, watched
 #   make install    into PREFIX (DESTDIR honoured)
 #
 # DEPS=no: do not install missing Debian packages.
@@ -17,7 +18,7 @@ CONFIGURE := --build-dir=$(BUILD) $(if $(SANITIZE),--enable-sanitizers --enable-
 PROGRAMS := qemu-dp qemu-img qemu-io
 export DEPS
 
-.PHONY: all deps deps-test run check lint bench fuzz install clean
+.PHONY: all deps deps-test run check lint tsan valgrind bench fuzz install clean
 
 all: deps
 	@[ -f $(BUILD)/build.ninja ] || ./configure $(CONFIGURE)
@@ -44,6 +45,17 @@ bench: deps-test all
 lint: all
 	@scripts/lint $(if $(ALL),--all) $(BUILD)
 
+# what runs on several threads, watched by the thread sanitizer
+tsan: deps
+	@[ -f build-tsan/build.ninja ] || \
+	    ./configure --build-dir=build-tsan --enable-debug --enable-tsan
+	@meson test -C build-tsan --suite aio
+
+# the coroutines' marks for valgrind, and what it says of them
+valgrind: all
+	@meson test -C $(BUILD) --suite aio --no-rebuild -t 20 \
+	    --wrapper "valgrind --quiet --error-exitcode=9" coroutine loop loop-edges
+
 fuzz: deps
 	@scripts/install-deps --fuzz
 	@tests/fuzz/run $(or $(TIME),60) $(TARGET)
@@ -52,4 +64,4 @@ install: all
 	@meson install -C $(BUILD)
 
 clean:
-	rm -rf build build-asan
+	rm -rf build build-asan build-tsan
