@@ -3,34 +3,33 @@
 #include "tests/sim/model.h"
 
 typedef struct Event {
-    uint32_t stamp;
-    bool maybe;    /* discard, failed write: it may not have happened */
-    uint64_t ended; /* the model's clock; 0: still going on */
+    uint32_t serial, stamp;
+    uint64_t begin, end; /* the model's clock; end 0: still going on */
+    bool sure;           /* succeeded, and leaves no choice */
+    bool ok;
+    bool durable;
 } Event;
-
-typedef struct Sector {
-    GArray *events; /* Event, oldest first; the first is always there */
-    bool locked;
-} Sector;
 
 struct Model {
     uint32_t nb_sectors;
-    Sector *sectors;
+    GArray **sectors; /* of Event, in order of their beginning */
     uint64_t clock;
-    uint32_t next_stamp;
+    uint32_t next_stamp, next_serial;
 };
 
 Model *model_new(uint32_t nb_sectors, const uint32_t *initial)
 {
     Model *m = g_new0(Model, 1);
     m->nb_sectors = nb_sectors;
-    m->sectors = g_new0(Sector, nb_sectors);
+    m->sectors = g_new0(GArray *, nb_sectors);
     m->clock = 1;
     m->next_stamp = 1;
+    m->next_serial = 1;
     for (uint32_t i = 0; i < nb_sectors; i++) {
-        Event first = {initial ? initial[i] : 0, false, 1};
-        m->sectors[i].events = g_array_new(FALSE, FALSE, sizeof(Event));
-        g_array_append_val(m->sectors[i].events, first);
+        Event first = {.stamp = initial ? initial[i] : 0, .begin = 1, .end = 1,
+                       .sure = true, .ok = true, .durable = true};
+        m->sectors[i] = g_array_new(FALSE, FALSE, sizeof(Event));
+        g_array_append_val(m->sectors[i], first);
     }
     return m;
 }
@@ -40,97 +39,73 @@ uint32_t model_new_stamp(Model *m)
     return m->next_stamp++;
 }
 
-bool model_lock(Model *m, uint32_t first, uint32_t count)
+uint32_t model_begin(Model *m, uint32_t first, uint32_t count, uint32_t stamp, bool sure)
 {
+    Event event = {.serial = m->next_serial++, .stamp = stamp, .begin = ++m->clock,
+                   .sure = sure};
     for (uint32_t i = first; i < first + count; i++) {
-        if (m->sectors[i].locked) {
-            return false;
-        }
+        g_array_append_val(m->sectors[i], event);
     }
-    for (uint32_t i = first; i < first + count; i++) {
-        m->sectors[i].locked = true;
-    }
-    return true;
+    return event.serial;
 }
 
-void model_unlock(Model *m, uint32_t first, uint32_t count)
-{
-    for (uint32_t i = first; i < first + count; i++) {
-        m->sectors[i].locked = false;
-    }
-}
-
-static void begin(Model *m, uint32_t first, uint32_t count, uint32_t stamp, bool maybe)
-{
-    Event event = {stamp, maybe, 0};
-    for (uint32_t i = first; i < first + count; i++) {
-        g_array_append_val(m->sectors[i].events, event);
-    }
-}
-
-static void end(Model *m, uint32_t first, uint32_t count, bool ok)
+void model_end(Model *m, uint32_t first, uint32_t count, uint32_t serial, bool ok,
+               bool durable)
 {
     m->clock++;
     for (uint32_t i = first; i < first + count; i++) {
-        GArray *events = m->sectors[i].events;
-        Event *last = &g_array_index(events, Event, events->len - 1);
-        last->ended = m->clock;
-        last->maybe |= !ok;
+        GArray *events = m->sectors[i];
+        for (guint k = events->len; k > 0; k--) {
+            Event *e = &g_array_index(events, Event, k - 1);
+            if (e->serial == serial) {
+                e->end = m->clock;
+                e->ok = ok;
+                e->sure &= ok;
+                e->durable = durable && ok;
+                break;
+            }
+        }
     }
-}
-
-void model_write_begin(Model *m, uint32_t first, uint32_t count, uint32_t stamp)
-{
-    begin(m, first, count, stamp, false);
-}
-
-void model_write_end(Model *m, uint32_t first, uint32_t count, uint32_t stamp, bool ok)
-{
-    end(m, first, count, ok);
-}
-
-void model_discard_begin(Model *m, uint32_t first, uint32_t count)
-{
-    begin(m, first, count, 0, true);
-}
-
-void model_discard_end(Model *m, uint32_t first, uint32_t count)
-{
-    end(m, first, count, true);
 }
 
 uint64_t model_flush_begin(Model *m)
 {
-    return m->clock;
+    return ++m->clock;
 }
 
 void model_flush_end(Model *m, uint64_t token)
 {
     for (uint32_t i = 0; i < m->nb_sectors; i++) {
-        GArray *events = m->sectors[i].events;
-        guint keep = 0;
-        for (guint k = 1; k < events->len; k++) {
-            const Event *e = &g_array_index(events, Event, k);
-            if (e->ended && e->ended <= token && !e->maybe) {
-                keep = k; /* a sure write hides all before it */
-            }
-        }
-        if (keep) {
-            g_array_remove_range(events, 0, keep);
+        GArray *events = m->sectors[i];
+        for (guint k = 0; k < events->len; k++) {
+            Event *e = &g_array_index(events, Event, k);
+            e->durable |= e->ok && e->end && e->end <= token;
         }
     }
 }
 
-bool model_read_ok(const Model *m, uint32_t sector, uint32_t stamp)
+uint64_t model_read_begin(Model *m)
 {
-    const GArray *events = m->sectors[sector].events;
-    for (guint k = events->len; k > 0; k--) {
-        const Event *e = &g_array_index(events, Event, k - 1);
-        if (e->stamp == stamp) {
-            return true;
+    return ++m->clock;
+}
+
+/* M2: does @by hide @e from a read that began then? */
+static bool hides(const Event *by, const Event *e, uint64_t began)
+{
+    return by->sure && by->end && by->end < began && e->end && e->end < by->begin;
+}
+
+bool model_read_ok(const Model *m, uint32_t sector, uint32_t stamp, uint64_t began)
+{
+    const GArray *events = m->sectors[sector];
+    for (guint i = 0; i < events->len; i++) {
+        const Event *e = &g_array_index(events, Event, i);
+        bool hidden = e->stamp != stamp && e->stamp != STAMP_ANY;
+        for (guint k = i + 1; k < events->len && !hidden; k++) {
+            hidden = hides(&g_array_index(events, Event, k), e, began);
         }
-        if (!e->maybe) {
-            return false;
+        if (!hidden) {
+            return true;
         }
     }
     return false;
@@ -138,9 +113,15 @@ bool model_read_ok(const Model *m, uint32_t sector, uint32_t stamp)
 
 bool model_crash_ok(const Model *m, uint32_t sector, uint32_t stamp)
 {
-    const GArray *events = m->sectors[sector].events;
-    for (guint k = 0; k < events->len; k++) {
-        if (g_array_index(events, Event, k).stamp == stamp) {
+    const GArray *events = m->sectors[sector];
+    for (guint i = 0; i < events->len; i++) {
+        const Event *e = &g_array_index(events, Event, i);
+        bool hidden = e->stamp != stamp && e->stamp != STAMP_ANY;
+        for (guint k = i + 1; k < events->len && !hidden; k++) {
+            const Event *by = &g_array_index(events, Event, k);
+            hidden = by->durable && hides(by, e, UINT64_MAX);
+        }
+        if (!hidden) {
             return true;
         }
     }
@@ -149,12 +130,13 @@ bool model_crash_ok(const Model *m, uint32_t sector, uint32_t stamp)
 
 char *model_describe(const Model *m, uint32_t sector)
 {
-    const GArray *events = m->sectors[sector].events;
-    GString *out = g_string_new("allowed:");
+    const GArray *events = m->sectors[sector];
+    GString *out = g_string_new("history:");
     for (guint k = 0; k < events->len; k++) {
         const Event *e = &g_array_index(events, Event, k);
-        g_string_append_printf(out, " %u%s%s", e->stamp, e->maybe ? "?" : "",
-                               e->ended ? "" : "*");
+        g_string_append_printf(out, " %u[%" G_GUINT64_FORMAT "-%" G_GUINT64_FORMAT "]%s%s",
+                               e->stamp, e->begin, e->end, e->sure ? "" : "?",
+                               e->durable ? "!" : "");
     }
     return g_string_free(out, FALSE);
 }

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a disk may say after a crash: per sector, the values that are allowed.
+ * What a disk may say: per sector the history of what was written, and by it the values
+ * that a read may see now, and those that may be there after a crash.
  *
- * Every write stamps its sectors with a number of its own.  A sector has a *floor* (what
- * the last covering flush made durable: one value, or two after a discard) and the stamps
- * written since; after a crash any of them is right, and nothing else.
+ * M1 every write has a stamp of its own, and a sector holds stamp and sector number
+ *    (tag.h), so that a sector in the wrong place is seen as such;
+ * M2 requests may overlap in range and time. Of two that overlapped in time either may have
+ *    won. What ended before another began is hidden by it, if the other was sure to happen;
+ * M3 a flush makes durable what had ended before it began. After a crash whatever a durable
+ *    one hides is gone; of the rest anything goes.
  */
 #ifndef TESTS_SIM_MODEL_H
 #define TESTS_SIM_MODEL_H
@@ -13,30 +17,29 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MODEL_SECTOR 512u
+#define STAMP_ANY UINT32_MAX /* allowed contents: whatever one likes */
 
 typedef struct Model Model;
 
 /* @initial: the stamp of each sector, or NULL for zeros. */
 Model *model_new(uint32_t nb_sectors, const uint32_t *initial);
+/* Never 0, which stands for a sector of zeros. */
 uint32_t model_new_stamp(Model *m);
 
-/* May this range be used now? Ranges in use never overlap, so that reads have one answer. */
-bool model_lock(Model *m, uint32_t first, uint32_t count);
-void model_unlock(Model *m, uint32_t first, uint32_t count);
-
-/* A write begins, and ends. A failed one may have happened in part. */
-void model_write_begin(Model *m, uint32_t first, uint32_t count, uint32_t stamp);
-void model_write_end(Model *m, uint32_t first, uint32_t count, uint32_t stamp, bool ok);
-/* A discard: afterwards the old contents or zeros. */
-void model_discard_begin(Model *m, uint32_t first, uint32_t count);
-void model_discard_end(Model *m, uint32_t first, uint32_t count);
-/* A flush begins: a token; it succeeded: everything that had ended by then is durable. */
+/* A write of @stamp (0: zeros) begins: its serial. @sure false: even when it succeeds it
+ * may not have happened (discard). */
+uint32_t model_begin(Model *m, uint32_t first, uint32_t count, uint32_t stamp, bool sure);
+/* It ended: successfully, durably. A failed one may have happened in part. */
+void model_end(Model *m, uint32_t first, uint32_t count, uint32_t serial, bool ok,
+               bool durable);
+/* A flush begins: a token; it succeeded. */
 uint64_t model_flush_begin(Model *m);
 void model_flush_end(Model *m, uint64_t token);
+/* A read begins; its token is for model_read_ok(), asked when it has ended. */
+uint64_t model_read_begin(Model *m);
 
-/* Is @stamp what a read may see now / after a crash? */
-bool model_read_ok(const Model *m, uint32_t sector, uint32_t stamp);
+/* May this be seen by a read that began then? After a crash now? */
+bool model_read_ok(const Model *m, uint32_t sector, uint32_t stamp, uint64_t began);
 bool model_crash_ok(const Model *m, uint32_t sector, uint32_t stamp);
 char *model_describe(const Model *m, uint32_t sector);
 

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Scenarios: the mix of operations, the geometry and the faults that a seed draws from.
+ *
+ * "random" has everything; each of the others makes one kind of turn common: the race or
+ * the crash behind a mistake that somebody made once (safety.md).  Everything is small, so
+ * that requests meet: clusters of 512 bytes to 4 KiB, few of them hot, a cache of a few
+ * slices, windows of a few clusters.
+ */
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+#define WEIGHTS(w, r, z, d, f)                                                         \
+    .weights = {[OP_WRITE] = (w), [OP_READ] = (r), [OP_ZERO] = (z), [OP_DISCARD] = (d), \
+                [OP_FLUSH] = (f)}
+#define SMALL                                                                          \
+    .cluster_bits = {9, 12}, .clusters = {16, 200}, .refcount_order = {0, 6},            \
+    .workers = {2, 10}, .ops = {30, 120}, .hot = {2, 6}, .whole = 30, .wide = 3,          \
+    .slow_one_in = {4, 12}, .slow_factor = {10, 60}, .window = {1, 12},                  \
+    .l2_slices = {1, 6}
+/* Few clusters, all of them hot, small windows: what is freed comes back at once. */
+#define CROWDED                                                                        \
+    .cluster_bits = {9, 10}, .clusters = {8, 24}, .refcount_order = {3, 5},              \
+    .workers = {6, 12}, .ops = {80, 160}, .hot = {4, 8}, .whole = 50, .wide = 2,          \
+    .slow_one_in = {6, 10}, .slow_factor = {40, 120}, .window = {1, 3},                  \
+    .l2_slices = {2, 6}
+
+static const Scenario scenarios[] = {
+    {"random", "everything", WEIGHTS(44, 14, 8, 9, 8), SMALL, .capture_slices = {0, 3},
+     .dropped_clusters = {0, 20}, .copy_sectors = {0, 8}, .base = 50, .no_flush = 15,
+     .v2 = 20, .no_punch = 15, .buffered = 40, .align = 40, .write_faults = 15,
+     .sync_faults = 15, .read_faults = 8, .full = 10, .device = 10},
+    {"commands", "snapshot, commit, relink, resize, reopen, rebase between requests",
+     .weights = {[OP_WRITE] = 40, [OP_READ] = 10, [OP_ZERO] = 6, [OP_DISCARD] = 8,
+                 [OP_FLUSH] = 5, [OP_SNAPSHOT] = 6, [OP_RELINK] = 5, [OP_REOPEN] = 3,
+                 [OP_RESIZE] = 4, [OP_REBASE] = 4},
+     SMALL, .base = 40, .no_flush = 15, .v2 = 15, .buffered = 50, .align = 40},
+    {"commands-faults", "the same on storage that fails",
+     .weights = {[OP_WRITE] = 40, [OP_READ] = 10, [OP_ZERO] = 6, [OP_DISCARD] = 8,
+                 [OP_FLUSH] = 5, [OP_SNAPSHOT] = 5, [OP_RELINK] = 3, [OP_REOPEN] = 4,
+                 [OP_RESIZE] = 5},
+     SMALL, .base = 40, .buffered = 50, .align = 30, .write_faults = 60,
+     .sync_faults = 60, .read_faults = 30},
+    {"order", "many new clusters, flushes between: what must be durable before what",
+     WEIGHTS(70, 4, 0, 4, 10), SMALL, .base = 50, .align = 30},
+    {"order-tables", "a large empty disk: new tables and refcount blocks all the time",
+     WEIGHTS(80, 4, 0, 2, 12), .cluster_bits = {9, 9}, .clusters = {1500, 3500},
+     .refcount_order = {5, 6}, .workers = {3, 10}, .ops = {60, 140}, .hot = {0, 0},
+     .whole = 20, .wide = 3, .slow_one_in = {4, 10}, .slow_factor = {10, 60},
+     .window = {2, 24}, .l2_slices = {1, 6}, .base = 30, .align = 30, .no_punch = 30},
+    {"copy", "copy-on-write: neighbours in one cluster, requests over several",
+     WEIGHTS(80, 12, 2, 3, 5), .cluster_bits = {11, 12}, .clusters = {12, 60},
+     .refcount_order = {4, 4}, .workers = {4, 12}, .ops = {40, 120}, .hot = {2, 5},
+     .whole = 10, .wide = 4, .slow_one_in = {3, 8}, .slow_factor = {10, 60},
+     .window = {1, 12}, .l2_slices = {1, 4}, .copy_sectors = {0, 4}, .base = 100},
+    {"discard", "discard and zero against copies and writes of the same cluster",
+     WEIGHTS(45, 10, 18, 18, 9), CROWDED, .base = 30, .dropped_clusters = {0, 6}},
+    {"discard-zero", "zeroed clusters that keep their place, written and discarded at once",
+     WEIGHTS(45, 6, 25, 18, 6), CROWDED, .base = 100},
+    {"reuse", "what is let go of comes back at once: grace periods, quarantine, punches",
+     WEIGHTS(48, 14, 10, 20, 14), CROWDED, .dropped_clusters = {1, 3}},
+    {"allocate", "many allocations at once, from small windows",
+     WEIGHTS(80, 4, 2, 10, 4), CROWDED, .capture_slices = {0, 1}},
+    {"full", "a file system that is full, and has room again",
+     .weights = {[OP_WRITE] = 70, [OP_READ] = 6, [OP_ZERO] = 6, [OP_DISCARD] = 6,
+                 [OP_FLUSH] = 8, [OP_ROOM] = 1},
+     .cluster_bits = {9, 12}, .clusters = {60, 1000}, .refcount_order = {4, 6},
+     .workers = {2, 8}, .ops = {60, 140}, .hot = {0, 4}, .whole = 40, .wide = 4,
+     .slow_one_in = {4, 12}, .slow_factor = {10, 40}, .window = {1, 12},
+     .l2_slices = {1, 6}, .full = 100, .base = 30},
+    {"failed-writes", "requests that fail, on clusters that are in use",
+     WEIGHTS(55, 8, 18, 6, 8), CROWDED, .write_faults = 100, .base = 50},
+    {"failed-syncs", "syncs that fail, on buffered and direct files",
+     WEIGHTS(60, 4, 4, 6, 26), SMALL, .sync_faults = 100, .buffered = 50, .base = 30},
+    {"last-writer", "snapshots: a file that has lost its last writer is finished",
+     .weights = {[OP_WRITE] = 60, [OP_READ] = 6, [OP_ZERO] = 5, [OP_DISCARD] = 8,
+                 [OP_FLUSH] = 4, [OP_SNAPSHOT] = 14},
+     SMALL, .base = 30},
+    {"write-again", "reopened and resized: what others changed is read again",
+     .weights = {[OP_WRITE] = 60, [OP_READ] = 6, [OP_ZERO] = 4, [OP_DISCARD] = 8,
+                 [OP_FLUSH] = 4, [OP_SNAPSHOT] = 8, [OP_RELINK] = 8, [OP_REOPEN] = 5},
+     SMALL, .base = 30},
+    {"rebase", "another program rewrites the first cluster of a live leaf",
+     .weights = {[OP_WRITE] = 70, [OP_READ] = 2, [OP_FLUSH] = 6, [OP_REBASE] = 10,
+                 [OP_RESIZE] = 5, [OP_REOPEN] = 2},
+     .cluster_bits = {9, 10}, .clusters = {100, 1200}, .refcount_order = {6, 6},
+     .workers = {2, 8}, .ops = {60, 120}, .hot = {0, 2}, .whole = 40, .wide = 6,
+     .slow_one_in = {4, 12}, .slow_factor = {10, 40}, .window = {4, 24},
+     .l2_slices = {1, 6}, .base = 40, .align = 40},
+    {"resize", "growing and shrinking",
+     .weights = {[OP_WRITE] = 60, [OP_READ] = 14, [OP_ZERO] = 5, [OP_DISCARD] = 5,
+                 [OP_FLUSH] = 6, [OP_RESIZE] = 12},
+     SMALL, .base = 60},
+    {"device", "a block device: fixed size, somebody else's bytes in it",
+     WEIGHTS(55, 14, 8, 8, 8), SMALL, .device = 100, .base = 40, .no_punch = 40},
+};
+
+const Scenario *scenario_at(unsigned i)
+{
+    return i < G_N_ELEMENTS(scenarios) ? &scenarios[i] : NULL;
+}
+
+const Scenario *scenario_find(const char *name)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(scenarios); i++) {
+        if (strcmp(scenarios[i].name, name) == 0) {
+            return &scenarios[i];
+        }
+    }
+    return NULL;
+}
+
+/* ---- drawing ---- */
+
+static uint32_t draw(GRand *rand, Range r)
+{
+    return r.max > r.min ? (uint32_t)g_rand_int_range(rand, (gint32)r.min, (gint32)r.max + 1)
+                         : r.min;
+}
+
+static bool chance(GRand *rand, unsigned percent)
+{
+    return (unsigned)g_rand_int_range(rand, 0, 100) < percent;
+}
+
+static void draw_traits(const Scenario *s, GRand *rand, SimTraits *ret)
+{
+    ret->direct = !chance(rand, s->buffered);
+    ret->block_device = chance(rand, s->device);
+    ret->no_punch = chance(rand, s->no_punch);
+    ret->align = chance(rand, s->align) ? 512 : 1;
+    ret->granule = chance(rand, 30) ? 4096 : 512;
+    ret->slow_one_in = draw(rand, s->slow_one_in);
+    ret->slow_factor = draw(rand, s->slow_factor);
+}
+
+static void draw_faults(const Scenario *s, GRand *rand, const Config *cfg, SimFaults *ret)
+{
+    ret->write_odds = chance(rand, s->write_faults) ? 0.04 * g_rand_double(rand) : 0;
+    ret->sync_odds = chance(rand, s->sync_faults) ? 0.2 * g_rand_double(rand) : 0;
+    ret->read_odds = chance(rand, s->read_faults) ? 0.02 * g_rand_double(rand) : 0;
+    if (chance(rand, s->full)) {
+        uint32_t clusters = (cfg->nb_sectors * 512 >> cfg->cluster_bits) / 2 + 24;
+        ret->capacity = (uint64_t)draw(rand, (Range){20, clusters}) << cfg->cluster_bits;
+        ret->capacity = MAX(ret->capacity, 64 * 1024);
+    }
+}
+
+static void draw_knobs(const Scenario *s, GRand *rand, const Config *cfg, BlockKnobs *ret)
+{
+    uint32_t slice = MIN(1u << cfg->cluster_bits, 4096u);
+    ret->window_clusters = draw(rand, s->window);
+    ret->dropped_bytes = (uint64_t)draw(rand, s->dropped_clusters) << cfg->cluster_bits;
+    ret->capture_bytes = (uint64_t)draw(rand, s->capture_slices) * slice;
+    ret->copy_piece = (uint64_t)draw(rand, s->copy_sectors) * 512;
+    ret->grow_step = (uint64_t)draw(rand, (Range){1, 64}) << cfg->cluster_bits;
+}
+
+void scenario_draw(const Scenario *s, GRand *rand, Config *ret)
+{
+    ret->cluster_bits = draw(rand, s->cluster_bits);
+    uint32_t per_cluster = (1u << ret->cluster_bits) / 512;
+    ret->nb_sectors = draw(rand, s->clusters) * per_cluster;
+    if (chance(rand, 50)) { /* the last cluster is a part */
+        ret->nb_sectors -= (uint32_t)g_rand_int_range(rand, 0, (gint32)per_cluster);
+    }
+    ret->v2 = chance(rand, s->v2);
+    ret->refcount_order = ret->v2 ? 4 : draw(rand, s->refcount_order);
+    ret->workers = draw(rand, s->workers);
+    ret->base = chance(rand, s->base);
+    ret->no_flush = chance(rand, s->no_flush);
+    ret->l2_slices = draw(rand, s->l2_slices);
+    ret->nb_hot = MIN(draw(rand, s->hot), G_N_ELEMENTS(ret->hot));
+    for (uint32_t i = 0; i < ret->nb_hot; i++) {
+        uint32_t clusters = MAX(ret->nb_sectors / per_cluster, 1);
+        /* close to each other as often as not */
+        ret->hot[i] = i && g_rand_boolean(rand)
+                          ? (ret->hot[i - 1] + 1) % clusters
+                          : (uint32_t)g_rand_int_range(rand, 0, (gint32)clusters);
+    }
+    draw_traits(s, rand, &ret->traits);
+    draw_faults(s, rand, ret, &ret->faults);
+    draw_knobs(s, rand, ret, &ret->knobs);
+}
+
+/* ---- operations ---- */
+
+static OpKind draw_kind(const Scenario *s, GRand *rand)
+{
+    int sum = 0, kind = 0;
+    for (int i = 0; i < OP_NB; i++) {
+        sum += (int)s->weights[i];
+    }
+    int at = g_rand_int_range(rand, 0, sum);
+    while (at >= (int)s->weights[kind]) {
+        at -= (int)s->weights[kind++];
+    }
+    return (OpKind)kind;
+}
+
+static void draw_range(const Scenario *s, GRand *rand, const Config *cfg, SimOp *op)
+{
+    uint32_t per = (1u << cfg->cluster_bits) / 512;
+    uint32_t clusters = MAX(cfg->nb_sectors / per, 1);
+    bool hot = cfg->nb_hot && !chance(rand, 25);
+    uint32_t cluster = hot ? cfg->hot[g_rand_int_range(rand, 0, (gint32)cfg->nb_hot)]
+                           : (uint32_t)g_rand_int_range(rand, 0, (gint32)clusters);
+    if (chance(rand, s->whole) || ((op->kind == OP_DISCARD || op->kind == OP_ZERO) &&
+                                   chance(rand, 70))) {
+        op->first = cluster * per;
+        op->count = per * draw(rand, (Range){1, s->wide});
+    } else {
+        op->first = cluster * per + (uint32_t)g_rand_int_range(rand, 0, (gint32)per);
+        op->count = (uint32_t)g_rand_int_range(rand, 1, (gint32)MAX(per, 2));
+        if (chance(rand, 20)) {
+            op->count += per * draw(rand, (Range){1, s->wide});
+        }
+    }
+    op->first = MIN(op->first, cfg->nb_sectors - 1);
+    op->count = MIN(op->count, cfg->nb_sectors - op->first);
+}
+
+GArray *scenario_ops(const Scenario *s, GRand *rand, const Config *cfg)
+{
+    GArray *ops = g_array_new(FALSE, TRUE, sizeof(SimOp));
+    uint32_t n = draw(rand, s->ops);
+    for (uint32_t i = 0; i < n; i++) {
+        SimOp op = {.kind = draw_kind(s, rand)};
+        draw_range(s, rand, cfg, &op);
+        op.fua = chance(rand, 10);
+        op.unmap = chance(rand, 50);
+        op.quiet = chance(rand, 50);
+        op.arg = (uint32_t)g_rand_int_range(rand, (gint32)cfg->nb_sectors / 2 + 1,
+                                            2 * (gint32)cfg->nb_sectors);
+        g_array_append_val(ops, op);
+    }
+    return ops;
+}
+
+char *op_describe(const SimOp *op)
+{
+    static const char *const names[OP_NB] = {"write", "read", "zero", "discard", "flush",
+                                             "snapshot", "relink", "reopen", "resize",
+                                             "rebase", "room"};
+    if (op->kind == OP_RESIZE) {
+        return g_strdup_printf("resize to %u", op->arg);
+    }
+    if (op->kind >= OP_FLUSH) {
+        return g_strdup_printf("%s%s", names[op->kind],
+                               op->kind == OP_SNAPSHOT && op->quiet ? " quiet" : "");
+    }
+    return g_strdup_printf("%s %u+%u%s%s", names[op->kind], op->first, op->count,
+                           op->fua && op->kind != OP_READ ? " fua" : "",
+                           op->kind == OP_ZERO && op->unmap ? " unmap" : "");
+}

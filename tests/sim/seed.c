@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One seed: one world lives from its first image to its clean close. On its way, before
+ * operations that chance chooses among all (those of flushes and of the close as well), the
+ * process forks: in the child the power is cut at this very moment and the rest verified.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/sim/sim.h"
+
+typedef struct Cutter {
+    World *w;
+    GRand *rand;
+    int one_in; /* steps */
+} Cutter;
+
+static bool cut_here(Cutter *c)
+{
+    gint64 step = (gint64)sim_host_steps(c->w->host);
+    bool chosen = g_rand_int_range(c->rand, 0, c->one_in) == 0;
+    if (sim_options.only_cut >= 0) {
+        return step == sim_options.only_cut;
+    }
+    return chosen || sim_options.every_cut;
+}
+
+static void before_step(void *opaque)
+{
+    Cutter *c = opaque;
+    if (c->w->depth && cut_here(c)) { /* before that there is no image */
+        bool process = c->w->cfg.no_flush || g_rand_int_range(c->rand, 0, 5) == 0;
+        verify_in_child(c->w, VERIFY_CUT, !process);
+    }
+}
+
+static void coroutine_fn begin(void *opaque)
+{
+    world_co_begin(opaque);
+}
+
+static void keep_some(World *w)
+{
+    GArray *all = w->ops;
+    if (!sim_options.keep) {
+        return;
+    }
+    w->ops = g_array_new(FALSE, TRUE, sizeof(SimOp));
+    for (guint i = 0; i < sim_options.keep->len; i++) {
+        guint index = g_array_index(sim_options.keep, guint, i);
+        if (index < all->len) {
+            g_array_append_val(w->ops, g_array_index(all, SimOp, index));
+        }
+    }
+    g_array_free(all, TRUE);
+}
+
+static void describe(const World *w)
+{
+    const Config *c = &w->cfg;
+    printf("clusters of %u, %u sectors, v%d, refcount bits %u, base %d, no-flush %d, "
+           "%u workers, direct %d, device %d, no-punch %d, align %u, granule %u, window %u, "
+           "slices %u\n",
+           1u << c->cluster_bits, c->nb_sectors, c->v2 ? 2 : 3, 1u << c->refcount_order,
+           c->base, c->no_flush, c->workers, c->traits.direct, c->traits.block_device,
+           c->traits.no_punch, c->traits.align, c->traits.granule,
+           (unsigned)c->knobs.window_clusters, c->l2_slices);
+}
+
+static void run(const Scenario *scenario, uint32_t seed)
+{
+    World *w = world_new(scenario, seed);
+    Cutter c = {.w = w, .rand = g_rand_new_with_seed(seed ^ 0x9e3779b9)};
+
+    c.one_in = g_rand_int_range(c.rand, 8, 80);
+    keep_some(w);
+    if (sim_options.verbose) {
+        describe(w);
+    }
+    loop_run_coroutine(w->loop, begin, w);
+    sim_host_set_faults(w->host, &w->cfg.faults);
+    sim_host_set_step(w->host, before_step, &c);
+    w->nb_workers = w->cfg.workers;
+    for (unsigned i = w->nb_workers; i > 0; i--) {
+        coroutine_enter(coroutine_new(workload_worker, w, CO_STACK_CONTROL));
+    }
+    loop_run(w->loop);
+}
+
+bool seed_passes(const Scenario *scenario, uint32_t seed)
+{
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        alarm(120);
+        run(scenario, seed);
+        fflush(stdout);
+        _exit(0);
+    }
+    int status;
+    if (pid < 0 || waitpid(pid, &status, 0) < 0) {
+        perror("fork");
+        return false;
+    }
+    if (WIFSIGNALED(status) && !sim_options.silent) {
+        printf("%s, seed %u: killed by signal %d\n", scenario->name, seed,
+               WTERMSIG(status));
+    }
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}

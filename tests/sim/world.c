@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One machine: disks in memory, the graph over them, one port. Nothing here decides what
+ * happens; that is the workload's.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "block/base/error.h"
+#include "qapi/qapi-visit.h"
+#include "tests/sim/sim.h"
+#include "tests/sim/tag.h"
+
+#define MAX_FILE_BYTES (8u << 20)
+
+SimOptions sim_options = {.only_cut = -1};
+BlockBreak block_break;
+BlockKnobs block_knobs;
+
+void world_fail(const World *w, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    g_autofree char *text = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    if (!sim_options.silent) {
+        printf("%s, seed %u, step %" G_GUINT64_FORMAT "%s: %s\n", w->scenario->name, w->seed,
+               w->resurrected ? w->cut : sim_host_steps(w->host),
+               w->resurrected ? " (cut)" : "", text);
+        fflush(stdout);
+    }
+    _exit(1);
+}
+
+/* ---- disks and nodes ---- */
+
+SimDisk *world_find_disk(World *w, const char *name)
+{
+    for (unsigned i = 0; i < w->nb_files; i++) {
+        if (strcmp(sim_disk_name(w->files[i]), name) == 0) {
+            return w->files[i];
+        }
+    }
+    return w->base;
+}
+
+static DiskFile *open_file(void *opaque, Loop *loop, const char *filename, int oflags,
+                           DiskAio aio, GError **errp)
+{
+    World *w = opaque;
+    bool writable = (oflags & O_ACCMODE) != O_RDONLY;
+    return sim_disk_open(world_find_disk(w, filename), writable, false);
+}
+
+BlockNode *coroutine_fn world_co_open_node(Graph *graph, JsonValue *options, GError **errp)
+{
+    g_autoptr(BlockdevOptions) typed = qapi_BlockdevOptions_from_keyval(options, "", errp);
+    json_free(options);
+    return typed ? node_co_open(graph, typed, errp) : NULL;
+}
+
+static JsonValue *file_options(const char *name)
+{
+    JsonValue *file = json_object();
+    json_object_set_string(file, "driver", "file");
+    json_object_set_string(file, "filename", name);
+    return file;
+}
+
+JsonValue *world_image_options(const World *w, unsigned file, bool read_only)
+{
+    JsonValue *o = json_object();
+    json_object_set_string(o, "driver", "qcow2");
+    json_object_set_string(o, "discard", "unmap");
+    json_object_set_bool(o, "read-only", read_only);
+    JsonValue *cache = json_object();
+    json_object_set_bool(cache, "no-flush", w->cfg.no_flush);
+    json_object_set_bool(cache, "direct", w->cfg.traits.direct);
+    json_object_set(o, "cache", cache);
+    json_object_set(o, "file", file_options(sim_disk_name(w->files[file])));
+    uint64_t slice = MIN(1u << w->cfg.cluster_bits, 4096u) + 100;
+    json_object_set_uint(o, "l2-cache-size", w->cfg.l2_slices * slice);
+    json_object_set_uint(o, "refcount-cache-size", 8192);
+    return o;
+}
+
+static JsonValue *chain_options(const World *w, unsigned depth, bool read_only)
+{
+    JsonValue *o = world_image_options(w, w->chain[depth - 1], read_only);
+    if (depth > 1) {
+        json_object_set(o, "backing", chain_options(w, depth - 1, true));
+    } else if (w->cfg.base) {
+        JsonValue *raw = json_object();
+        json_object_set_string(raw, "driver", "raw");
+        json_object_set_bool(raw, "read-only", true);
+        json_object_set(raw, "file", file_options("base"));
+        json_object_set(o, "backing", raw);
+    } else {
+        json_object_set(o, "backing", json_null());
+    }
+    return o;
+}
+
+bool coroutine_fn world_co_open(World *w, bool read_only, GError **errp)
+{
+    BlockNode *node =
+        world_co_open_node(w->graph, chain_options(w, w->depth, read_only), errp);
+    if (!node) {
+        return false;
+    }
+    unsigned perm = PERM_CONSISTENT_READ | (read_only ? 0 : PERM_WRITE);
+    w->port = port_co_new(node, perm, PERM_ALL, "sim", NULL, NULL, errp);
+    node_co_unref(node); /* the port holds it */
+    return w->port != NULL;
+}
+
+void coroutine_fn world_co_close(World *w)
+{
+    BlockPort *port = w->port;
+    w->port = NULL;
+    port_co_free(port);
+}
+
+/* ---- images ---- */
+
+static void add_file(World *w)
+{
+    g_autofree char *name = g_strdup_printf("f%u", w->nb_files);
+    w->files[w->nb_files++] = sim_disk_new(w->host, name, MAX_FILE_BYTES);
+}
+
+bool coroutine_fn world_co_create(World *w, unsigned *ret_file, GError **errp)
+{
+    unsigned file = w->nb_files;
+    add_file(w);
+    JsonValue *o = json_object();
+    json_object_set_string(o, "driver", "qcow2");
+    json_object_set(o, "file", file_options(sim_disk_name(w->files[file])));
+    json_object_set_uint(o, "size", (uint64_t)w->sizes[0] * 512);
+    json_object_set_uint(o, "cluster-size", 1u << w->cfg.cluster_bits);
+    json_object_set_string(o, "version", w->cfg.v2 ? "v2" : "v3");
+    json_object_set_uint(o, "refcount-bits", 1u << w->cfg.refcount_order);
+    if (w->depth || w->cfg.base) {
+        const char *below = w->depth ? sim_disk_name(w->files[w->chain[w->depth - 1]])
+                                     : "base";
+        json_object_set_string(o, "backing-file", below);
+        json_object_set_string(o, "backing-fmt", w->depth ? "qcow2" : "raw");
+    }
+    g_autoptr(BlockdevCreateOptions) typed =
+        qapi_BlockdevCreateOptions_from_keyval(o, "", errp);
+    json_free(o);
+    *ret_file = file;
+    return typed && image_co_create(w->graph, typed, errp);
+}
+
+void coroutine_fn world_co_begin(World *w)
+{
+    g_autoptr(GError) error = NULL;
+    unsigned file;
+    if (!world_co_create(w, &file, &error)) {
+        world_fail(w, "cannot create: %s", error->message);
+    }
+    w->chain[w->depth++] = file;
+    if (!world_co_open(w, false, &error)) {
+        world_fail(w, "cannot open: %s", error->message);
+    }
+}
+
+/* ---- worlds ---- */
+
+static void make_machine(World *w, uint32_t seed)
+{
+    g_autoptr(GError) error = NULL;
+    w->loop = loop_new(LOOP_EPOLL, &error);
+    if (!w->loop) {
+        fprintf(stderr, "no loop: %s\n", error->message);
+        _exit(2);
+    }
+    w->host = sim_host_new(w->loop, seed, &w->cfg.traits);
+    w->graph = graph_new(w->loop);
+    graph_set_open_file(w->graph, open_file, w);
+    co_queue_init(&w->changed, w->loop);
+    co_mutex_init(&w->control, w->loop);
+}
+
+/* A raw file below everything: stamps of its own, with holes, and of any length. */
+static void make_base(World *w, GRand *rand, uint32_t *stamps)
+{
+    uint32_t n = (uint32_t)g_rand_int_range(rand, 1, (gint32)w->cfg.nb_sectors + 64);
+    g_autofree uint8_t *image = g_malloc0((gsize)n * 512);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t stamp = (i / 16) % 3 ? TAG_BACKING | i : 0;
+        tag_fill(image + (gsize)i * 512, i, 1, stamp);
+        stamps[i] = stamp;
+    }
+    w->base = sim_disk_new(w->host, "base", MAX_FILE_BYTES);
+    sim_disk_load(w->base, image, (uint64_t)n * 512);
+}
+
+World *world_new(const Scenario *scenario, uint32_t seed)
+{
+    World *w = g_new0(World, 1);
+    GRand *rand = g_rand_new_with_seed(seed);
+    w->scenario = scenario;
+    w->seed = seed;
+    scenario_draw(scenario, rand, &w->cfg);
+    w->ops = scenario_ops(scenario, rand, &w->cfg);
+    block_knobs = w->cfg.knobs;
+    make_machine(w, seed);
+    w->sizes[0] = w->sizes[1] = w->cfg.nb_sectors;
+    uint32_t room = 2 * w->cfg.nb_sectors + 64; /* a disk may grow */
+    g_autofree uint32_t *stamps = g_new0(uint32_t, room);
+    if (w->cfg.base) {
+        make_base(w, rand, stamps);
+        memset(stamps + w->cfg.nb_sectors, 0, (room - w->cfg.nb_sectors) * sizeof(*stamps));
+    }
+    w->model = model_new(room, stamps);
+    g_rand_free(rand);
+    return w;
+}
+
+World *world_resurrect(World *old, GRand *rand, bool power_loss)
+{
+    World *w = g_new(World, 1);
+    uint64_t len;
+    *w = *old;
+    w->port = NULL;
+    w->resurrected = true;
+    w->cut = sim_host_steps(old->host);
+    w->cfg.traits.slow_one_in = 0;
+    w->cfg.traits.no_punch = false;
+    make_machine(w, 1);
+    for (unsigned i = 0; i < w->nb_files; i++) {
+        g_autofree uint8_t *image =
+            sim_disk_survivors(old->files[i], rand, power_loss, &len);
+        w->files[i] = sim_disk_new(w->host, sim_disk_name(old->files[i]), MAX_FILE_BYTES);
+        sim_disk_load(w->files[i], image, len);
+    }
+    if (w->base) {
+        const uint8_t *image = sim_disk_contents(old->base, &len);
+        w->base = sim_disk_new(w->host, "base", MAX_FILE_BYTES);
+        sim_disk_load(w->base, image, len);
+    }
+    return w;
+}
