@@ -17,6 +17,7 @@
  */
 #include <errno.h>
 
+#include "block/break.h"
 #include "block/qcow2/qcow2.h"
 
 #define WINDOW_BYTES        (4 * MiB)
@@ -28,7 +29,8 @@
 
 static uint64_t window_clusters(const Qcow2 *q, uint64_t want)
 {
-    uint64_t n = max_u64(WINDOW_BYTES >> q->cluster_bits, WINDOW_MIN_CLUSTERS);
+    uint64_t n = KNOB(window_clusters,
+                      max_u64(WINDOW_BYTES >> q->cluster_bits, WINDOW_MIN_CLUSTERS));
     return max_u64(n, want);
 }
 
@@ -39,7 +41,7 @@ static int coroutine_fn grow_file(Qcow2 *q, uint64_t clusters)
     if (need <= node_length(q->file)) {
         return 0;
     }
-    uint64_t step = min_u64(GROW_STEP, max_u64(need, 16 * q->cluster_size));
+    uint64_t step = min_u64(KNOB(grow_step, GROW_STEP), max_u64(need, 16 * q->cluster_size));
     uint64_t size = round_up(need, max_u64(q->cluster_size, 4096)) + step;
     if (node_co_truncate(q->file, size, NULL) || node_co_truncate(q->file, need, NULL)) {
         return 0;
@@ -119,7 +121,7 @@ static int coroutine_fn find_behind(Qcow2 *q, uint64_t want, uint64_t *ret_first
     if (end << q->cluster_bits > QCOW2_MAX_OFFSET) {
         return -EFBIG;
     }
-    ret = grow_file(q, end);
+    ret = BROKEN(BREAK_Q10) ? 0 : grow_file(q, end);
     if (ret < 0) {
         return ret;
     }
@@ -163,12 +165,17 @@ static int coroutine_fn co_reserve(Qcow2 *q, uint64_t want)
         return ret;
     }
     bool zero = fresh && node_grows_with_zeros(q->file);
-    if (!fresh) {
+    if (!fresh && BROKEN(BREAK_Q2_ZERO)) {
+        zero = true;
+    } else if (!fresh) {
         zero = node_co_write_zeroes(q->file, first << q->cluster_bits,
                                     count << q->cluster_bits,
                                     BLOCK_MAY_UNMAP | BLOCK_NO_FALLBACK) == 0;
     }
     ret = refcount_co_make_block(q, first, &used);
+    if (used == 1 && BROKEN(BREAK_BLOCK_ON_DATA)) {
+        used = 0;
+    }
     if (fresh) {
         q->file_clusters = max_u64(q->file_clusters, first + max_u64(used, count));
     }
@@ -201,6 +208,9 @@ int coroutine_fn alloc_co_make_table_room(Qcow2 *q)
     all += all / per_block + 2;
     uint64_t need = div_round_up(all, per_block);
     uint64_t used = 0;
+    if (BROKEN(BREAK_Q12_TABLE)) {
+        return 0;
+    }
     if (need <= q->rt_entries || need * 8 > QCOW2_MAX_RT_BYTES / 2 || q->fixed_size) {
         return 0; /* on a device it grows when it must */
     }
@@ -223,7 +233,10 @@ int coroutine_fn alloc_co_make_table_room(Qcow2 *q)
 static int coroutine_fn co_take(Qcow2 *q, uint64_t want, uint64_t *ret_offset,
                                 uint64_t *ret_count, bool *ret_zero)
 {
-    co_mutex_lock(&q->alloc_lock);
+    const bool locked = !BROKEN(BREAK_Q5);
+    if (locked) {
+        co_mutex_lock(&q->alloc_lock);
+    }
     int ret = 0;
     while (ret == 0 && q->window_next == q->window_end) {
         ret = co_reserve(q, want);
@@ -235,7 +248,9 @@ static int coroutine_fn co_take(Qcow2 *q, uint64_t want, uint64_t *ret_offset,
         *ret_zero = q->window_zero;
         q->window_next += *ret_count;
     }
-    co_mutex_unlock(&q->alloc_lock);
+    if (locked) {
+        co_mutex_unlock(&q->alloc_lock);
+    }
     return ret;
 }
 
@@ -301,6 +316,11 @@ void alloc_drop(Qcow2 *q, uint64_t offset, uint64_t bytes)
     Dropped drop = {.cluster = first, .count = last - first + 1};
 
     q->dropped_bytes += drop.count << q->cluster_bits;
+    if (BROKEN(BREAK_Q3)) { /* free as soon as its grace period is over */
+        drop.grace_epoch = epoch_now(q->node->graph);
+        g_array_append_val(q->quarantine, drop);
+        return;
+    }
     if (q->dropped->len) { /* neighbours become one */
         Dropped *prev = &g_array_index(q->dropped, Dropped, q->dropped->len - 1);
         if (prev->cluster + prev->count == drop.cluster) {
@@ -313,7 +333,7 @@ void alloc_drop(Qcow2 *q, uint64_t offset, uint64_t bytes)
 
 bool alloc_quarantine_full(const Qcow2 *q)
 {
-    return q->dropped_bytes > DROPPED_MAX_BYTES;
+    return q->dropped_bytes > KNOB(dropped_bytes, DROPPED_MAX_BYTES);
 }
 
 void alloc_captured_dropped(Qcow2 *q, GArray *captured)
@@ -342,13 +362,18 @@ static int coroutine_fn free_range(Qcow2 *q, const Dropped *drop)
         }
         if (run) {
             uint64_t first = drop->cluster + i - run;
-            if (q->pass_discard) {
+            if (q->pass_discard && !BROKEN(BREAK_LATE_PUNCH)) {
                 /* order: while the cluster is ours still; a late punch would erase what
                  * its next owner wrote */
                 node_co_discard(q->file, first << q->cluster_bits, run << q->cluster_bits);
             }
             ret = refcount_co_change(q, first, run, -1);
             q->scan_cluster = min_u64(q->scan_cluster, first);
+            if (BROKEN(BREAK_LATE_PUNCH)) {
+                co_mutex_unlock(&q->alloc_lock);
+                node_co_discard(q->file, first << q->cluster_bits, run << q->cluster_bits);
+                co_mutex_lock(&q->alloc_lock);
+            }
             run = 0;
         }
         if (ret == 0 && count > 1) {
@@ -368,7 +393,7 @@ int coroutine_fn alloc_co_reclaim(Qcow2 *q)
 
     for (guint i = 0; i < q->quarantine->len;) {
         Dropped drop = g_array_index(q->quarantine, Dropped, i);
-        if (drop.grace_epoch >= oldest) {
+        if (drop.grace_epoch >= oldest && !BROKEN(BREAK_Q6)) {
             i++;
             continue;
         }

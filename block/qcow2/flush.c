@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "block/break.h"
 #include "block/qcow2/qcow2.h"
 
 #define L1_BLOCK 512u
@@ -67,7 +68,7 @@ static int capture_slices(Qcow2 *q, Capture *cap)
     uint64_t bytes = 0;
     while (!list_empty(&q->cache.dirty)) {
         L2Slice *slice = list_first(&q->cache.dirty, L2Slice, in_dirty);
-        if (bytes + slice_bytes(q) > MAX_CAPTURE_BYTES) {
+        if (bytes && bytes + slice_bytes(q) > KNOB(capture_bytes, MAX_CAPTURE_BYTES)) {
             cap->partial = true;
             break;
         }
@@ -129,7 +130,7 @@ static int capture(Qcow2 *q, Capture *cap)
     cap->dropped = g_array_new(FALSE, FALSE, sizeof(Dropped));
     cap->copied = q->copied_since_sync;
     cap->reserved = q->reserved_since_sync;
-    cap->needs_first_sync = cap->copied || cap->reserved;
+    cap->needs_first_sync = (cap->copied && !BROKEN(BREAK_Q2)) || cap->reserved;
     /* order: slices first; when they do not all fit, what was dropped waits, for its
      * entry may be in one that is left. */
     int ret = capture_slices(q, cap);
@@ -150,6 +151,9 @@ static int capture(Qcow2 *q, Capture *cap)
 /* The epoch failed: everything is dirty again. */
 static void restore(Qcow2 *q, Capture *cap)
 {
+    if (BROKEN(BREAK_Q13)) {
+        return;
+    }
     for (guint i = 0; i < cap->slices->len; i++) {
         L2Slice *slice = g_array_index(cap->slices, CapturedSlice, i).slice;
         if (!list_linked(&slice->in_dirty)) {
@@ -231,7 +235,7 @@ static int coroutine_fn write_captured(Qcow2 *q, const Capture *cap)
     bool metadata = cap->slices->len || cap->nb_l1_blocks;
     int ret = 0;
 
-    if (refcount_any_dirty(q)) {
+    if (refcount_any_dirty(q) && !BROKEN(BREAK_Q1)) {
         ret = write_refcounts(q);
     }
     if (ret == 0 && metadata && cap->needs_first_sync) {
@@ -243,6 +247,9 @@ static int coroutine_fn write_captured(Qcow2 *q, const Capture *cap)
     }
     if (ret == 0) {
         ret = write_l1(q, cap);
+    }
+    if (ret == 0 && BROKEN(BREAK_Q1)) {
+        ret = write_refcounts(q);
     }
     if (ret == 0) {
         q->syncs_single++;

@@ -11,11 +11,28 @@
 #include <string.h>
 
 #include "block/base/error.h"
+#include "block/break.h"
 #include "block/qcow2/qcow2.h"
+
+#ifdef QDP_BREAKS
+static uint8_t sector_as_read[512]; /* of the last image whose header was read */
+
+static int coroutine_fn write_stale_sector(Qcow2 *q, size_t offset, const void *field,
+                                           size_t len)
+{
+    memcpy(sector_as_read + offset, field, len);
+    return node_co_write_buf(q->file, 0, 512, sector_as_read, 0);
+}
+#else
+#define write_stale_sector(q, offset, field, len) (-EIO)
+#endif
 
 int coroutine_fn header_co_write_field(Qcow2 *q, size_t offset, const void *field,
                                        size_t len)
 {
+    if (BROKEN(BREAK_Q9)) {
+        return write_stale_sector(q, offset, field, len);
+    }
     return node_co_write_buf(q->file, offset, len, field, 0);
 }
 
@@ -384,6 +401,9 @@ bool coroutine_fn header_co_read(Qcow2 *q, GError **errp)
     }
     memset(head, 0, 4096);
     int ret = node_co_read_buf(q->file, 0, 512, head);
+#ifdef QDP_BREAKS
+    memcpy(sector_as_read, head, 512);
+#endif
     if (ret < 0) {
         error_set_errno(errp, ret, "Could not read qcow2 header");
     } else if (check_numbers(q, (void *)head, errp) &&

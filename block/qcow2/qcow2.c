@@ -3,6 +3,7 @@
  * qcow2: the driver table, opening and closing, and the coming and going of writers.
  * What happens to requests is in map.c (look-up), write.c, zero.c and flush.c.
  */
+#include "block/break.h"
 #include "block/qcow2/qcow2.h"
 
 #include <errno.h>
@@ -233,7 +234,7 @@ static int coroutine_fn declare_writer(Qcow2 *q)
 
 static bool coroutine_fn start_writing(Qcow2 *q, GError **errp)
 {
-    if (q->stale && !read_again(q, errp)) {
+    if (q->stale && !BROKEN(BREAK_Q11_STALE) && !read_again(q, errp)) {
         return false;
     }
     if (q->corrupt || q->l1_bad) {
@@ -241,6 +242,11 @@ static bool coroutine_fn start_writing(Qcow2 *q, GError **errp)
         return false;
     }
     int ret = declare_writer(q);
+    if (BROKEN(BREAK_Q12) && q->version >= 3) {
+        be64 dirty = be64_make(q->incompatible | QCOW2_INCOMPAT_DIRTY);
+        header_co_write_field(q, offsetof(Qcow2DiskHeader, incompatible_features), &dirty,
+                              sizeof(dirty));
+    }
     if (ret == 0) {
         ret = alloc_co_make_table_room(q);
     }
@@ -260,7 +266,7 @@ static int coroutine_fn stop_writing(Qcow2 *q)
         ret = alloc_co_reclaim(q);
         co_mutex_unlock(&q->alloc_lock);
     }
-    if (ret == 0) {
+    if (ret == 0 && !BROKEN(BREAK_Q11)) {
         ret = alloc_co_return_window(q);
     }
     if (ret == 0) {

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "block/break.h"
 #include "block/qcow2/qcow2.h"
 
 #define SLICE_BYTES 512u /* divides every block; small, for blocks are sparse in use */
@@ -348,7 +349,7 @@ static int coroutine_fn make_block(Qcow2 *q, uint64_t cluster)
         if (ret == 0) {
             ret = refcount_co_write_dirty(q);
         }
-        if (ret == 0) {
+        if (ret == 0 && !BROKEN(BREAK_Q4_BLOCK)) {
             ret = node_co_flush(q->file); /* order: Q4, the block before its entry */
         }
         if (ret == 0) {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "block/base/error.h"
+#include "block/break.h"
 #include "block/qcow2/qcow2.h"
 
 #define MAX_SHORT_RUNS 64
@@ -127,7 +128,7 @@ static int coroutine_fn co_zero_behind(Qcow2 *q, uint64_t size)
         end = max_u64(end, min_u64(size, node->backing_child->length));
     }
     node->length = size;
-    int ret = end > old ? qcow2_co_write_zeroes(node, old, end - old, 0) : 0;
+    int ret = end > old && !BROKEN(BREAK_STALE_TAIL) ? qcow2_co_write_zeroes(node, old, end - old, 0) : 0;
     if (ret < 0) {
         node->length = old;
     }

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "block/base/iov.h"
+#include "block/break.h"
 #include "block/qcow2/qcow2.h"
 
 #define COPY_PIECE (256 * KiB)
@@ -37,6 +38,9 @@ static CowRange *find_cow(Qcow2 *q, uint64_t first, uint64_t count)
 bool coroutine_fn qcow2_co_wait_cow(Qcow2 *q, uint64_t first, uint64_t count)
 {
     bool waited = false;
+    if (BROKEN(BREAK_COW_OVERLAP)) {
+        return false;
+    }
     while (find_cow(q, first, count)) {
         co_queue_wait(&q->cow_changed);
         waited = true;
@@ -71,7 +75,7 @@ static int coroutine_fn fill_table(Qcow2 *q, uint64_t offset, uint64_t old, bool
     if (ret == 0) {
         ret = node_co_write_buf(q->file, offset, q->cluster_size, buf, 0);
     }
-    q->copied_since_sync = true; /* order: Q4, durable before the L1 entry */
+    q->copied_since_sync |= !BROKEN(BREAK_Q4_TABLE); /* order: Q4, durable before the L1 entry */
     disk_buffer_free(buf);
     return ret;
 }
@@ -91,12 +95,18 @@ static int coroutine_fn make_table(Qcow2 *q, uint64_t l1_index)
         return ret;
     }
     uint64_t old = entry & QCOW2_L1_OFFSET_MASK;
+    if (BROKEN(BREAK_L1_ENOSPC)) {
+        l1_set(q, l1_index, offset | QCOW2_COPIED);
+    }
     ret = fill_table(q, offset, old, zero);
     if (ret < 0) {
         alloc_co_unused(q, offset, 1);
         return ret;
     }
     l1_set(q, l1_index, offset | QCOW2_COPIED);
+    if (BROKEN(BREAK_TABLE_FREED)) {
+        alloc_co_unused(q, offset, 1);
+    }
     if (old) {
         alloc_drop(q, old, q->cluster_size);
     }
@@ -192,7 +202,8 @@ static int publish(Qcow2 *q, L2Slice *slice, uint64_t first, uint64_t count,
 {
     for (uint64_t i = 0; i < count; i++) {
         uint64_t old = l2_get(q, slice, first + i);
-        uint64_t entry = (offset + (i << q->cluster_bits)) | QCOW2_COPIED;
+        uint64_t entry = (offset + (i << q->cluster_bits)) |
+                         (BROKEN(BREAK_NO_COPIED) ? 0 : QCOW2_COPIED);
         if (!l2_set(q, slice, first + i, entry)) {
             return -EIO; /* the first ones stay published, which is no harm (Q7) */
         }
@@ -249,7 +260,7 @@ typedef struct Copy {
 static int coroutine_fn co_copy_range(const Copy *c, uint64_t from, uint64_t to)
 {
     Qcow2 *q = c->q;
-    uint64_t piece_max = min_u64(to - from, COPY_PIECE);
+    uint64_t piece_max = min_u64(to - from, KNOB(copy_piece, COPY_PIECE));
     uint64_t base = c->first << q->cluster_bits;
     uint8_t *buf = disk_buffer_try_alloc(4096, round_up(piece_max, 4096));
     int ret = buf ? 0 : -ENOMEM;
@@ -294,7 +305,11 @@ static int coroutine_fn co_copy_at_once(const Copy *c)
     memset(buf + head + tail_readable, 0, tail - tail_readable);
     int ret = head ? node_co_read_buf(q->node, start, head, buf) : 0;
     if (ret == 0 && tail_readable) {
-        ret = node_co_read_buf(q->node, c->offset + c->len, tail_readable, buf + head);
+        uint64_t from = c->offset + c->len;
+        if (BROKEN(BREAK_COW_OFFSET) && c->count > 1) {
+            from -= q->cluster_size;
+        }
+        ret = node_co_read_buf(q->node, from, tail_readable, buf + head);
     }
     if (head) {
         iov[n++] = (struct iovec){buf, head};
@@ -318,7 +333,8 @@ static int coroutine_fn co_copy(const Copy *c)
     uint64_t start = c->first << q->cluster_bits;
     uint64_t end = start + (c->count << q->cluster_bits);
 
-    if (q->cluster_size <= COPY_PIECE && c->niov <= COPY_IOV - 2) {
+    const uint64_t piece = KNOB(copy_piece, COPY_PIECE);
+    if (q->cluster_size <= piece && c->niov <= COPY_IOV - 2) {
         return co_copy_at_once(c);
     }
     int ret = 0;
@@ -349,7 +365,7 @@ static int coroutine_fn co_copy_and_publish(Copy *c, uint64_t reuse_host)
         q->copied_since_sync = true; /* order: Q2, the data before its entry */
         return publish(q, slice, c->first, c->count, c->host);
     }
-    if (!reuse_host) {
+    if (!reuse_host || BROKEN(BREAK_Q7)) {
         alloc_co_unused(q, c->host, c->count);
     }
     return ret;

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "block/break.h"
 #include "block/qcow2/qcow2.h"
 
 /* Zeros into a part of one cluster. */
@@ -101,7 +102,7 @@ static int coroutine_fn co_zero_clusters(Qcow2 *q, uint64_t first, uint64_t coun
         if (ret < 0) {
             return ret;
         }
-    } while (qcow2_co_wait_cow(q, first, count));
+    } while (!BROKEN(BREAK_DISCARD_RACE) && qcow2_co_wait_cow(q, first, count));
     uint64_t left = l2_slice_entries(q) - (first & (l2_slice_entries(q) - 1));
     for (uint64_t i = 0; i < count && i < left; i++) {
         uint64_t entry;
@@ -185,7 +186,7 @@ static int coroutine_fn co_discard_clusters(Qcow2 *q, uint64_t first, uint64_t c
         if (ret < 0) {
             return ret;
         }
-    } while (qcow2_co_wait_cow(q, first, count));
+    } while (!BROKEN(BREAK_DISCARD_RACE) && qcow2_co_wait_cow(q, first, count));
     uint64_t left = l2_slice_entries(q) - (first & (l2_slice_entries(q) - 1));
     for (uint64_t i = 0; i < count && i < left; i++, (*ret_done)++) {
         uint64_t old = l2_get(q, slice, first + i);

@@ -42,11 +42,13 @@ static size_t find_extension(const uint8_t *head, size_t len)
 
 uint32_t foreign_generation(const uint8_t *image, uint64_t len)
 {
+    const Qcow2DiskHeader *h = (const void *)image;
     if (len < 512) {
         return 0;
     }
-    size_t pos = find_extension(image, 512);
-    bool found = pos + 16 <= 512 && be32_get(*(const be32 *)(image + pos)) == EXT_GENERATION;
+    size_t cluster = MIN(len, UINT64_C(1) << be32_get(h->cluster_bits));
+    size_t pos = find_extension(image, cluster);
+    bool found = pos + 16 <= cluster && be32_get(*(const be32 *)(image + pos)) == EXT_GENERATION;
     return found ? be32_get(*(const be32 *)(image + pos + 8)) : 0;
 }
 

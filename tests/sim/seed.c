@@ -14,26 +14,26 @@
 
 typedef struct Cutter {
     World *w;
-    GRand *rand;
     int one_in; /* steps */
 } Cutter;
 
-static bool cut_here(Cutter *c)
-{
-    gint64 step = (gint64)sim_host_steps(c->w->host);
-    bool chosen = g_rand_int_range(c->rand, 0, c->one_in) == 0;
-    if (sim_options.only_cut >= 0) {
-        return step == sim_options.only_cut;
-    }
-    return chosen || sim_options.every_cut;
-}
-
+/* What is drawn at a step depends on nothing but seed and step: --cut STEP repeats it. */
 static void before_step(void *opaque)
 {
     Cutter *c = opaque;
-    if (c->w->depth && cut_here(c)) { /* before that there is no image */
-        bool process = c->w->cfg.no_flush || g_rand_int_range(c->rand, 0, 5) == 0;
-        verify_in_child(c->w, VERIFY_CUT, !process);
+    World *w = c->w;
+    gint64 step = (gint64)sim_host_steps(w->host);
+    uint32_t seeds[3] = {w->seed, (uint32_t)step, 0x9e3779b9};
+    GRand *rand = g_rand_new_with_seed_array(seeds, 3);
+    bool chosen = g_rand_int_range(rand, 0, c->one_in) == 0 || sim_options.every_cut;
+    bool process = w->cfg.no_flush || g_rand_int_range(rand, 0, 5) == 0;
+
+    g_rand_free(rand);
+    if (sim_options.only_cut >= 0) {
+        chosen = step == sim_options.only_cut;
+    }
+    if (chosen && w->depth) { /* before that there is no image */
+        verify_in_child(w, VERIFY_CUT, !process);
     }
 }
 
@@ -63,19 +63,19 @@ static void describe(const World *w)
     const Config *c = &w->cfg;
     printf("clusters of %u, %u sectors, v%d, refcount bits %u, base %d, no-flush %d, "
            "%u workers, direct %d, device %d, no-punch %d, align %u, granule %u, window %u, "
-           "slices %u\n",
+           "slices %u; faults of writes %.3f, syncs %.3f, reads %.3f, room for %u\n",
            1u << c->cluster_bits, c->nb_sectors, c->v2 ? 2 : 3, 1u << c->refcount_order,
            c->base, c->no_flush, c->workers, c->traits.direct, c->traits.block_device,
            c->traits.no_punch, c->traits.align, c->traits.granule,
-           (unsigned)c->knobs.window_clusters, c->l2_slices);
+           (unsigned)c->knobs.window_clusters, c->l2_slices, c->faults.write_odds,
+           c->faults.sync_odds, c->faults.read_odds, (unsigned)c->faults.capacity);
 }
 
 static void run(const Scenario *scenario, uint32_t seed)
 {
     World *w = world_new(scenario, seed);
-    Cutter c = {.w = w, .rand = g_rand_new_with_seed(seed ^ 0x9e3779b9)};
+    Cutter c = {.w = w, .one_in = 8 + (int)(seed * 2654435761u % 72)};
 
-    c.one_in = g_rand_int_range(c.rand, 8, 80);
     keep_some(w);
     if (sim_options.verbose) {
         describe(w);

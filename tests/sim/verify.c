@@ -54,14 +54,20 @@ static void stock_check(const Verify *v, unsigned file)
     }
     close(fd);
     g_autofree char *command =
-        g_strdup_printf("qemu-img check -q -f qcow2 %s >/dev/null 2>&1", path);
+        g_strdup_printf("qemu-img check -q 'json:{\"driver\": \"qcow2\", \"backing\": null, "
+                        "\"file\": {\"driver\": \"file\", \"filename\": \"%s\"}}' "
+                        ">/dev/null 2>%s.log", path, path);
+    g_autofree char *log = g_strconcat(path, ".log", NULL);
+    g_autofree char *text = NULL;
     int status = system(command);
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     unlink(path);
+    g_file_get_contents(log, &text, NULL, NULL);
+    unlink(log);
     bool leaks_fine = v->how == VERIFY_CUT && !v->w->frozen[file];
     if (code != 0 && !(code == 3 && leaks_fine)) {
-        world_fail(v->w, "stock qemu-img check of %s: exit status %d",
-                   sim_disk_name(v->w->files[file]), code);
+        world_fail(v->w, "stock qemu-img check of %s: exit status %d, %s",
+                   sim_disk_name(v->w->files[file]), code, text);
     }
 }
 
@@ -160,11 +166,14 @@ static void coroutine_fn second_life(const Verify *v)
     port_co_read(w->port, 0, length * 512, all, 0);
     for (int i = 0; i < 12; i++) {
         uint32_t first = (uint32_t)g_rand_int_range(v->rand, 0, (gint32)length);
-        uint32_t count = MIN(length - first, (uint32_t)g_rand_int_range(v->rand, 1, 17));
+        uint32_t count = (uint32_t)g_rand_int_range(v->rand, 1, 17);
+        count = MIN(count, length - first);
         tag_fill(all + first * 512, first, count, model_new_stamp(w->model));
-        if (port_co_write(w->port, first * UINT64_C(512), count * 512, all + first * 512,
-                          0) < 0) {
-            world_fail(w, "sectors %u+%u cannot be written afterwards", first, count);
+        int ret = port_co_write(w->port, first * UINT64_C(512), count * 512,
+                                all + first * 512, 0);
+        if (ret < 0) {
+            world_fail(w, "sectors %u+%u cannot be written afterwards: %s", first, count,
+                       strerror(-ret));
         }
     }
     if (port_co_flush(w->port) < 0 ||

@@ -123,11 +123,10 @@ static void coroutine_fn do_snapshot(World *w, const SimOp *op)
     if (!overlay) {
         return;
     }
-    uint64_t failed = sim_host_nb_failed(w->host);
     /* An empty overlay over the chain reads as the chain: after a cut either will do. */
     w->chain[w->depth++] = file;
     if (!graph_co_snapshot(w->graph, port_root(w->port), overlay, false, &error)) {
-        if (failed == sim_host_nb_failed(w->host)) {
+        if (!sim_host_nb_failed(w->host)) {
             world_fail(w, "snapshot: %s", error->message);
         }
         if (port_root(w->port) != overlay) {
