@@ -272,7 +272,8 @@ static int coroutine_fn stop_writing(Qcow2 *q)
     if (ret == 0) {
         ret = node_co_flush(q->file);
     }
-    q->stale = true;
+    /* order: with what could not be written the node goes on, should it write again */
+    q->stale = ret == 0;
     return ret;
 }
 
