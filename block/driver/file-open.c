@@ -199,8 +199,7 @@ bool coroutine_fn file_co_set_writing(BlockNode *node, bool writing, GError **er
     if (disk) {
         disk_file_free(s->tracked.disk);
         tracked_file_init(&s->tracked, disk);
-        s->opened_rw = writing;
-        s->sync_failed = false;
+        s->opened_rw = writing; /* sync_failed stays: the pages that it is about do (Q13) */
         node->request_align = s->tracked.info.offset_align;
         node->mem_align = s->tracked.info.mem_align;
         node->length = round_up(s->tracked.known_size, 512);
