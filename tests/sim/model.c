@@ -84,6 +84,17 @@ void model_flush_end(Model *m, uint64_t token)
     }
 }
 
+void model_doubt(Model *m)
+{
+    for (uint32_t i = 0; i < m->nb_sectors; i++) {
+        GArray *events = m->sectors[i];
+        for (guint k = 0; k < events->len; k++) {
+            Event *e = &g_array_index(events, Event, k);
+            e->sure &= e->durable;
+        }
+    }
+}
+
 uint64_t model_read_begin(Model *m)
 {
     return ++m->clock;

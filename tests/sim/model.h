@@ -35,6 +35,8 @@ void model_end(Model *m, uint32_t first, uint32_t count, uint32_t serial, bool o
 /* A flush begins: a token; it succeeded. */
 uint64_t model_flush_begin(Model *m);
 void model_flush_end(Model *m, uint64_t token);
+/* What is not durable may be gone already: the storage lost it, and has said so. */
+void model_doubt(Model *m);
 /* A read begins; its token is for model_read_ok(), asked when it has ended. */
 uint64_t model_read_begin(Model *m);
 

@@ -54,6 +54,7 @@ struct SimDisk {
     ListLink changes;
     void (*frozen)(void *opaque, const char *what);
     void *frozen_opaque;
+    unsigned nb_open;
 };
 
 /* Each opened file; which of the two programs it belongs to. */
@@ -120,6 +121,25 @@ static void lose_dirty_pages(SimDisk *d)
         Change *c = container_of(it, Change, link);
         c->lost |= c->completed && !c->truncate;
     }
+}
+
+/* Opened anew: what a failed sync lost is read from the disk again, old or new. */
+static void forget_lost_pages(SimDisk *d)
+{
+    bool any = false;
+    list_foreach(it, &d->changes) {
+        any |= container_of(it, Change, link)->lost;
+    }
+    if (!any) {
+        return;
+    }
+    list_foreach_safe(it, next, &d->changes) {
+        Change *c = container_of(it, Change, link);
+        apply(d, c, d->durable, &d->durable_size, d->host->rand, c->lost ? 0.5 : 1);
+        change_free(c);
+    }
+    memcpy(d->now, d->durable, d->max_size);
+    d->now_size = d->durable_size;
 }
 
 static void complete_change(SimDisk *d, Change *c)
@@ -345,7 +365,9 @@ static int64_t sim_size(DiskFile *file)
 
 static void sim_close(DiskFile *file)
 {
-    g_free(disk_file_opaque(file));
+    SimFile *f = disk_file_opaque(file);
+    f->disk->nb_open--;
+    g_free(f);
 }
 
 static const DiskFileOps sim_ops = {"sim", sim_submit, sim_size, sim_close};
@@ -357,6 +379,9 @@ DiskFile *sim_disk_open(SimDisk *d, bool writable, bool foreign)
                          .block_device = t->block_device, .mem_align = 1,
                          .offset_align = t->align, .max_transfer = 1 << 30};
     SimFile *f = g_new0(SimFile, 1);
+    if (d->nb_open++ == 0) {
+        forget_lost_pages(d);
+    }
     f->disk = d;
     f->foreign = foreign;
     return disk_file_new_custom(d->host->loop, &sim_ops, f, &info);

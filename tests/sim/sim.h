@@ -90,7 +90,8 @@ typedef struct World {
     unsigned chain[MAX_FILES], depth; /* files, the deepest first */
     BlockPort *port;
     Model *model;
-    uint32_t sizes[2]; /* sectors the disk may have; the first is what we were told last */
+    uint32_t size;     /* sectors that the disk has as far as we were told */
+    GArray *sizes;     /* uint32_t: those it may have, after resizes that failed or go on */
     uint32_t generation, old_generation; /* that another program left in the header */
     uint32_t generation_file;
     unsigned running; /* workers inside a request */

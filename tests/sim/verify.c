@@ -129,8 +129,12 @@ static void coroutine_fn check_bytes(const Verify *v)
     uint64_t length = port_length(w->port) / 512;
     g_autofree uint8_t *buf = g_malloc(BATCH * 512);
 
-    if (length != w->sizes[0] && length != w->sizes[1]) {
-        world_fail(w, "the disk has %u sectors, not %u", (unsigned)length, w->sizes[0]);
+    bool known = false;
+    for (guint i = 0; i < w->sizes->len; i++) {
+        known |= length == g_array_index(w->sizes, uint32_t, i);
+    }
+    if (!known) {
+        world_fail(w, "the disk has %u sectors, not %u", (unsigned)length, w->size);
     }
     for (uint32_t first = 0; first < length; first += BATCH) {
         uint32_t n = MIN(BATCH, (uint32_t)length - first);

@@ -170,10 +170,14 @@ static void coroutine_fn do_reopen(World *w)
     hold_guest(w);
     world_co_close(w);
     verify_in_child(w, sim_host_nb_failed(w->host) ? VERIFY_CUT : VERIFY_CLOSED, false);
+    if (sim_host_nb_failed(w->host)) { /* the close may have failed as well */
+        model_doubt(w->model);
+    }
     no_faults(w);
     if (!world_co_open(w, false, &error)) {
         world_fail(w, "cannot open again: %s", error->message);
     }
+    w->size = (uint32_t)(port_length(w->port) / 512); /* of those it may have */
     sim_host_set_faults(w->host, &w->cfg.faults);
     release_guest(w);
 }
@@ -182,7 +186,7 @@ static void coroutine_fn do_resize(World *w, const SimOp *op)
 {
     g_autoptr(GError) error = NULL;
     hold_guest(w);
-    uint32_t old = w->sizes[0], new = op->arg;
+    uint32_t old = w->size, new = op->arg;
     uint32_t serial = 0;
     if (new < old) { /* whatever happens, that part is nobody's from here on */
         serial = model_begin(w->model, new, old - new, STAMP_ANY, false);
@@ -190,7 +194,7 @@ static void coroutine_fn do_resize(World *w, const SimOp *op)
     } else if (new > old) {
         serial = model_begin(w->model, old, new - old, 0, true);
     }
-    w->sizes[1] = new;
+    g_array_append_val(w->sizes, new);
     bool ok = graph_co_resize(port_root(w->port), new * UINT64_C(512), &error);
     if (!ok && !sim_host_nb_failed(w->host)) {
         world_fail(w, "resize to %u sectors: %s", new, error->message);
@@ -199,7 +203,9 @@ static void coroutine_fn do_resize(World *w, const SimOp *op)
         model_end(w->model, old, new - old, serial, ok, ok);
     }
     if (ok) {
-        w->sizes[0] = w->sizes[1] = new;
+        w->size = new;
+        g_array_set_size(w->sizes, 0);
+        g_array_append_val(w->sizes, new);
     } else if (new > old) { /* a later attempt starts over; what it left is nobody's */
         serial = model_begin(w->model, old, new - old, STAMP_ANY, false);
         model_end(w->model, old, new - old, serial, true, false);
@@ -258,7 +264,7 @@ static void coroutine_fn do_command(World *w, const SimOp *op)
 /* The disk may be smaller than it was when the operation was drawn. */
 static void fit(const World *w, SimOp *op)
 {
-    uint32_t size = w->sizes[0];
+    uint32_t size = w->size;
     op->first %= size;
     op->count = MIN(op->count, size - op->first);
 }

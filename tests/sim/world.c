@@ -139,7 +139,7 @@ bool coroutine_fn world_co_create(World *w, unsigned *ret_file, GError **errp)
     JsonValue *o = json_object();
     json_object_set_string(o, "driver", "qcow2");
     json_object_set(o, "file", file_options(sim_disk_name(w->files[file])));
-    json_object_set_uint(o, "size", (uint64_t)w->sizes[0] * 512);
+    json_object_set_uint(o, "size", (uint64_t)w->size * 512);
     json_object_set_uint(o, "cluster-size", 1u << w->cfg.cluster_bits);
     json_object_set_string(o, "version", w->cfg.v2 ? "v2" : "v3");
     json_object_set_uint(o, "refcount-bits", 1u << w->cfg.refcount_order);
@@ -210,7 +210,9 @@ World *world_new(const Scenario *scenario, uint32_t seed)
     w->ops = scenario_ops(scenario, rand, &w->cfg);
     block_knobs = w->cfg.knobs;
     make_machine(w, seed);
-    w->sizes[0] = w->sizes[1] = w->cfg.nb_sectors;
+    w->size = w->cfg.nb_sectors;
+    w->sizes = g_array_new(FALSE, FALSE, sizeof(w->size));
+    g_array_append_val(w->sizes, w->size);
     uint32_t room = 2 * w->cfg.nb_sectors + 64; /* a disk may grow */
     g_autofree uint32_t *stamps = g_new0(uint32_t, room);
     if (w->cfg.base) {
