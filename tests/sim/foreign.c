@@ -111,9 +111,8 @@ static bool coroutine_fn open_commit(Commit *c, unsigned level, GError **errp)
 {
     World *w = c->w;
     JsonValue *top = world_image_options(w, w->chain[level], true);
-    JsonValue *base = world_image_options(w, w->chain[level - 1], false);
+    JsonValue *base = world_chain_options(w, level, false);
     json_object_set(top, "backing", json_null());
-    json_object_set(base, "backing", json_null());
     c->top = world_co_open_node(c->graph, top, errp);
     c->base = c->top ? world_co_open_node(c->graph, base, errp) : NULL;
     if (!c->base) {

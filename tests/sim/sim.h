@@ -135,6 +135,8 @@ BlockNode *coroutine_fn world_co_open_node(Graph *graph, JsonValue *options, GEr
 JsonValue *world_image_options(const World *w, unsigned file, bool read_only);
 /* Another machine that finds what this one left behind. */
 World *world_resurrect(World *w, GRand *rand, bool power_loss);
+/* The lowest @depth files, each over the next. */
+JsonValue *world_chain_options(const World *w, unsigned depth, bool read_only);
 SimDisk *world_find_disk(World *w, const char *name);
 
 /* ---- workload.c ---- */

@@ -87,11 +87,11 @@ JsonValue *world_image_options(const World *w, unsigned file, bool read_only)
     return o;
 }
 
-static JsonValue *chain_options(const World *w, unsigned depth, bool read_only)
+JsonValue *world_chain_options(const World *w, unsigned depth, bool read_only)
 {
     JsonValue *o = world_image_options(w, w->chain[depth - 1], read_only);
     if (depth > 1) {
-        json_object_set(o, "backing", chain_options(w, depth - 1, true));
+        json_object_set(o, "backing", world_chain_options(w, depth - 1, true));
     } else if (w->cfg.base) {
         JsonValue *raw = json_object();
         json_object_set_string(raw, "driver", "raw");
@@ -107,7 +107,7 @@ static JsonValue *chain_options(const World *w, unsigned depth, bool read_only)
 bool coroutine_fn world_co_open(World *w, bool read_only, GError **errp)
 {
     BlockNode *node =
-        world_co_open_node(w->graph, chain_options(w, w->depth, read_only), errp);
+        world_co_open_node(w->graph, world_chain_options(w, w->depth, read_only), errp);
     if (!node) {
         return false;
     }
