@@ -34,7 +34,7 @@ typedef enum BlockBreak {
     /* mistakes that others made */
     BREAK_COW_OVERLAP,   /* writers do not wait for the copy of their cluster */
     BREAK_COW_OFFSET,    /* the tail of a copy comes from the wrong cluster */
-    BREAK_COW_WIDE,      /* a copy rewrites the cluster next to it as well */
+    BREAK_COW_WIDE,      /* a copy covers one cluster more than it keeps others from */
     BREAK_DISCARD_RACE,  /* discard does not wait for a copy */
     BREAK_LATE_PUNCH,    /* the hole is punched when the cluster is free already */
     BREAK_BLOCK_ON_DATA, /* a new refcount block lies on the first cluster of the window */

@@ -469,6 +469,9 @@ int coroutine_fn refcount_co_make_block(Qcow2 *q, uint64_t cluster, uint64_t *re
     if (i >= q->rt_entries) {
         return refcount_co_grow_table(q, cluster, i + 1, ret_used);
     }
+    if (BROKEN(BREAK_Q12_TABLE) && q->rt_clusters < 4) {
+        return refcount_co_grow_table(q, cluster, q->rt_entries + 1, ret_used);
+    }
     if (block_offset(q, cluster)) {
         return 0;
     }

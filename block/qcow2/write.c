@@ -26,6 +26,9 @@
 
 static CowRange *find_cow(Qcow2 *q, uint64_t first, uint64_t count)
 {
+    if (BROKEN(BREAK_COW_OVERLAP)) {
+        return NULL;
+    }
     list_foreach(it, &q->cows) {
         CowRange *cow = container_of(it, CowRange, link);
         if (ranges_overlap(first, count, cow->first, cow->count)) {
@@ -38,9 +41,6 @@ static CowRange *find_cow(Qcow2 *q, uint64_t first, uint64_t count)
 bool coroutine_fn qcow2_co_wait_cow(Qcow2 *q, uint64_t first, uint64_t count)
 {
     bool waited = false;
-    if (BROKEN(BREAK_COW_OVERLAP)) {
-        return false;
-    }
     while (find_cow(q, first, count)) {
         co_queue_wait(&q->cow_changed);
         waited = true;
@@ -425,6 +425,9 @@ static __attribute__((noinline)) int coroutine_fn co_write_by_copy(Qcow2 *q, uin
     }
     if (ret == 0) {
         c.count = cow.count = got;
+        if (BROKEN(BREAK_COW_WIDE) && got > 1) {
+            cow.count--;
+        }
         c.len = min_u64(len, ((first + got) << q->cluster_bits) - offset);
         c.niov = iov_slice(iov, niov, 0, c.len, part, G_N_ELEMENTS(part));
         c.iov = part;

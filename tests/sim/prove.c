@@ -19,12 +19,12 @@ typedef struct Proof {
 
 static const Proof proofs[] = {
     {BREAK_Q1, "q1", "order"},
-    {BREAK_Q2, "q2", "copy"},
+    {BREAK_Q2, "q2", "copy-order"},
     {BREAK_Q2_ZERO, "q2-zero", "reuse"},
-    {BREAK_Q3, "q3", "reuse"},
+    {BREAK_Q3, "q3", "reuse-early"},
     {BREAK_Q4_BLOCK, "q4-block", "order-tables"},
     {BREAK_Q5, "q5", "allocate"},
-    {BREAK_Q6, "q6", "reuse"},
+    {BREAK_Q6, "q6", "reuse-slow"},
     {BREAK_Q7, "q7", "failed-writes"},
     {BREAK_Q9, "q9", "rebase"},
     {BREAK_Q10, "q10", "order"},

@@ -43,34 +43,54 @@ static const Scenario scenarios[] = {
      SMALL, .base = 40, .buffered = 50, .align = 30, .write_faults = 60,
      .sync_faults = 60, .read_faults = 30},
     {"order", "many new clusters, flushes between: what must be durable before what",
-     WEIGHTS(70, 4, 0, 4, 10), SMALL, .base = 50, .align = 30},
+     WEIGHTS(70, 4, 0, 4, 10), SMALL, .base = 50, .align = 30, .cut_one_in = {4, 16}},
     {"order-tables", "a large empty disk: new tables and refcount blocks all the time",
      WEIGHTS(80, 4, 0, 2, 12), .cluster_bits = {9, 9}, .clusters = {1500, 3500},
      .refcount_order = {5, 6}, .workers = {3, 10}, .ops = {60, 140}, .hot = {0, 0},
      .whole = 20, .wide = 3, .slow_one_in = {4, 10}, .slow_factor = {10, 60},
-     .window = {2, 24}, .l2_slices = {1, 6}, .base = 30, .align = 30, .no_punch = 30},
+     .window = {2, 24}, .l2_slices = {1, 6}, .base = 30, .align = 30, .no_punch = 30,
+     .cut_one_in = {3, 10}},
     {"copy", "copy-on-write: neighbours in one cluster, requests over several",
-     WEIGHTS(80, 12, 2, 3, 5), .cluster_bits = {11, 12}, .clusters = {12, 60},
-     .refcount_order = {4, 4}, .workers = {4, 12}, .ops = {40, 120}, .hot = {2, 5},
-     .whole = 10, .wide = 4, .slow_one_in = {3, 8}, .slow_factor = {10, 60},
-     .window = {1, 12}, .l2_slices = {1, 4}, .copy_sectors = {0, 4}, .base = 100},
+     .weights = {[OP_WRITE] = 80, [OP_READ] = 10, [OP_ZERO] = 2, [OP_FLUSH] = 3,
+                 [OP_SNAPSHOT] = 5},
+     .cluster_bits = {10, 12}, .clusters = {16, 60},
+     .refcount_order = {4, 4}, .workers = {6, 14}, .ops = {60, 120}, .hot = {2, 8},
+     .whole = 10, .spans = 60, .wide = 4, .slow_one_in = {2, 6}, .slow_factor = {20, 80},
+     .window = {4, 24}, .l2_slices = {1, 4}, .copy_sectors = {0, 1}, .base = 100},
+    {"copy-order", "copies in large windows: the data before its entry",
+     WEIGHTS(78, 2, 0, 4, 16), .cluster_bits = {10, 12}, .clusters = {30, 100},
+     .refcount_order = {4, 4}, .workers = {2, 8}, .ops = {60, 120}, .hot = {0, 4},
+     .whole = 5, .wide = 2, .slow_one_in = {4, 12}, .slow_factor = {10, 60},
+     .window = {100, 200}, .l2_slices = {2, 6}, .base = 100, .cut_one_in = {4, 10}},
     {"discard", "discard and zero against copies and writes of the same cluster",
      WEIGHTS(45, 10, 18, 18, 9), CROWDED, .base = 30, .dropped_clusters = {0, 6}},
     {"discard-zero", "zeroed clusters that keep their place, written and discarded at once",
      WEIGHTS(45, 6, 25, 18, 6), CROWDED, .base = 100},
     {"reuse", "what is let go of comes back at once: grace periods, quarantine, punches",
-     WEIGHTS(48, 14, 10, 20, 14), CROWDED, .dropped_clusters = {1, 3}},
+     WEIGHTS(48, 14, 10, 20, 14), CROWDED, .dropped_clusters = {1, 3}, .no_punch = 50},
+    {"reuse-early", "the same, with seldom a flush: what the disk still refers to",
+     WEIGHTS(52, 4, 16, 22, 3), .cluster_bits = {9, 10}, .clusters = {8, 24},
+     .refcount_order = {3, 5}, .workers = {2, 5}, .ops = {100, 200}, .hot = {4, 8},
+     .whole = 60, .wide = 1, .slow_one_in = {30, 60}, .slow_factor = {2, 10},
+     .window = {1, 2}, .l2_slices = {2, 6}, .cut_one_in = {4, 12}},
+    {"reuse-slow", "the same, with requests that take very long: grace periods",
+     WEIGHTS(50, 20, 8, 24, 18), .cluster_bits = {9, 9}, .clusters = {8, 16},
+     .refcount_order = {3, 5}, .workers = {8, 14}, .ops = {120, 200}, .hot = {0, 0},
+     .whole = 80, .wide = 1, .slow_one_in = {4, 8}, .slow_factor = {100, 300},
+     .window = {1, 2}, .l2_slices = {4, 8}, .dropped_clusters = {1, 2}, .slow_data = 100,
+     .cut_one_in = {60, 120}},
     {"allocate", "many allocations at once, from small windows",
      WEIGHTS(80, 4, 2, 10, 4), CROWDED, .capture_slices = {0, 1}},
     {"full", "a file system that is full, and has room again",
      .weights = {[OP_WRITE] = 70, [OP_READ] = 6, [OP_ZERO] = 6, [OP_DISCARD] = 6,
                  [OP_FLUSH] = 8, [OP_ROOM] = 1},
-     .cluster_bits = {9, 12}, .clusters = {60, 1000}, .refcount_order = {4, 6},
-     .workers = {2, 8}, .ops = {60, 140}, .hot = {0, 4}, .whole = 40, .wide = 4,
+     .cluster_bits = {9, 11}, .clusters = {200, 1500}, .refcount_order = {4, 6},
+     .workers = {2, 8}, .ops = {60, 140}, .hot = {0, 0}, .whole = 40, .wide = 4,
      .slow_one_in = {4, 12}, .slow_factor = {10, 40}, .window = {1, 12},
      .l2_slices = {1, 6}, .full = 100, .base = 30},
     {"failed-writes", "requests that fail, on clusters that are in use",
-     WEIGHTS(55, 8, 18, 6, 8), CROWDED, .write_faults = 100, .base = 50},
+     WEIGHTS(55, 8, 26, 3, 6), CROWDED, .write_faults = 100, .write_odds = {20, 150},
+     .base = 30},
     {"failed-syncs", "syncs that fail, on buffered and direct files",
      WEIGHTS(60, 4, 4, 6, 26), SMALL, .sync_faults = 100, .buffered = 50, .base = 30},
     {"last-writer", "snapshots: a file that has lost its last writer is finished",
@@ -133,17 +153,19 @@ static void draw_traits(const Scenario *s, GRand *rand, SimTraits *ret)
     ret->granule = chance(rand, 30) ? 4096 : 512;
     ret->slow_one_in = draw(rand, s->slow_one_in);
     ret->slow_factor = draw(rand, s->slow_factor);
+    ret->slow_data = chance(rand, s->slow_data);
 }
 
 static void draw_faults(const Scenario *s, GRand *rand, const Config *cfg, SimFaults *ret)
 {
-    ret->write_odds = chance(rand, s->write_faults) ? 0.04 * g_rand_double(rand) : 0;
+    Range odds = s->write_odds.max ? s->write_odds : (Range){1, 40};
+    ret->write_odds = chance(rand, s->write_faults) ? draw(rand, odds) / 1000.0 : 0;
     ret->sync_odds = chance(rand, s->sync_faults) ? 0.2 * g_rand_double(rand) : 0;
     ret->read_odds = chance(rand, s->read_faults) ? 0.02 * g_rand_double(rand) : 0;
     if (chance(rand, s->full)) {
         uint32_t clusters = (cfg->nb_sectors * 512 >> cfg->cluster_bits) / 2 + 24;
+        clusters = MIN(clusters, 200);
         ret->capacity = (uint64_t)draw(rand, (Range){20, clusters}) << cfg->cluster_bits;
-        ret->capacity = MAX(ret->capacity, 64 * 1024);
     }
 }
 
@@ -171,6 +193,7 @@ void scenario_draw(const Scenario *s, GRand *rand, Config *ret)
     ret->base = chance(rand, s->base);
     ret->no_flush = chance(rand, s->no_flush);
     ret->l2_slices = draw(rand, s->l2_slices);
+    ret->cut_one_in = draw(rand, s->cut_one_in.max ? s->cut_one_in : (Range){8, 80});
     ret->nb_hot = MIN(draw(rand, s->hot), G_N_ELEMENTS(ret->hot));
     for (uint32_t i = 0; i < ret->nb_hot; i++) {
         uint32_t clusters = MAX(ret->nb_sectors / per_cluster, 1);
@@ -213,7 +236,7 @@ static void draw_range(const Scenario *s, GRand *rand, const Config *cfg, SimOp 
     } else {
         op->first = cluster * per + (uint32_t)g_rand_int_range(rand, 0, (gint32)per);
         op->count = (uint32_t)g_rand_int_range(rand, 1, (gint32)MAX(per, 2));
-        if (chance(rand, 20)) {
+        if (chance(rand, s->spans ? s->spans : 20)) {
             op->count += per * draw(rand, (Range){1, s->wide});
         }
     }

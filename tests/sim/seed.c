@@ -12,20 +12,14 @@
 
 #include "tests/sim/sim.h"
 
-typedef struct Cutter {
-    World *w;
-    int one_in; /* steps */
-} Cutter;
-
 /* What is drawn at a step depends on nothing but seed and step: --cut STEP repeats it. */
 static void before_step(void *opaque)
 {
-    Cutter *c = opaque;
-    World *w = c->w;
+    World *w = opaque;
     gint64 step = (gint64)sim_host_steps(w->host);
     uint32_t seeds[3] = {w->seed, (uint32_t)step, 0x9e3779b9};
     GRand *rand = g_rand_new_with_seed_array(seeds, 3);
-    bool chosen = g_rand_int_range(rand, 0, c->one_in) == 0 || sim_options.every_cut;
+    bool chosen = g_rand_int_range(rand, 0, (gint32)w->cfg.cut_one_in) == 0 || sim_options.every_cut;
     bool process = w->cfg.no_flush || g_rand_int_range(rand, 0, 5) == 0;
 
     g_rand_free(rand);
@@ -74,15 +68,13 @@ static void describe(const World *w)
 static void run(const Scenario *scenario, uint32_t seed)
 {
     World *w = world_new(scenario, seed);
-    Cutter c = {.w = w, .one_in = 8 + (int)(seed * 2654435761u % 72)};
-
     keep_some(w);
     if (sim_options.verbose) {
         describe(w);
     }
     loop_run_coroutine(w->loop, begin, w);
     sim_host_set_faults(w->host, &w->cfg.faults);
-    sim_host_set_step(w->host, before_step, &c);
+    sim_host_set_step(w->host, before_step, w);
     w->nb_workers = w->cfg.workers;
     for (unsigned i = w->nb_workers; i > 0; i--) {
         coroutine_enter(coroutine_new(workload_worker, w, CO_STACK_CONTROL));

@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "block/base/iov.h"
+#include "tests/sim/tag.h"
 
-#define SECTOR 512u
-#define PAGE 4096u /* the unit in which space is used */
+#define BLOCK 512u /* the unit in which space is used */
 
 struct SimHost {
     Loop *loop;
@@ -50,7 +50,8 @@ struct SimDisk {
     char *name;
     uint8_t *now, *durable;
     uint64_t max_size, now_size, durable_size;
-    uint8_t *used; /* a byte per page that takes space */
+    uint8_t *used; /* a byte per block: takes space */
+    uint64_t nb_used;
     ListLink changes;
     void (*frozen)(void *opaque, const char *what);
     void *frozen_opaque;
@@ -171,22 +172,32 @@ static void fail_change(SimDisk *d, Change *c)
 
 /* ---- room ---- */
 
+/* Blocks from @first on, @end not included, that take no space yet. */
+static uint64_t count_unused(const SimDisk *d, uint64_t first, uint64_t end)
+{
+    uint64_t n = 0;
+    for (uint64_t i = first; i < end; i++) {
+        n += !d->used[i];
+    }
+    return n;
+}
+
 static bool take_room(SimDisk *d, const DiskOp *op)
 {
-    uint64_t used = 0, first = op->offset / PAGE, end = (op->offset + op->len + PAGE - 1) / PAGE;
+    uint64_t first = op->offset / BLOCK, end = (op->offset + op->len + BLOCK - 1) / BLOCK;
     if (op->type == DISK_PUNCH || op->type == DISK_DISCARD) {
-        for (uint64_t i = (op->offset + PAGE - 1) / PAGE;
-             i < (op->offset + op->len) / PAGE; i++) {
-            d->used[i] = 0;
-        }
+        first = (op->offset + BLOCK - 1) / BLOCK;
+        end = MAX((op->offset + op->len) / BLOCK, first);
+        d->nb_used -= end - first - count_unused(d, first, end);
+        memset(d->used + first, 0, end - first);
         return true;
     }
-    for (uint64_t i = 0; i < d->max_size / PAGE; i++) {
-        used += d->used[i] || (i >= first && i < end);
-    }
-    if (d->host->faults.capacity && used * PAGE > d->host->faults.capacity) {
+    uint64_t more = count_unused(d, first, end);
+    if (more && d->host->faults.capacity &&
+        (d->nb_used + more) * BLOCK > d->host->faults.capacity) {
         return false;
     }
+    d->nb_used += more;
     memset(d->used + first, 1, end - first);
     return true;
 }
@@ -309,9 +320,19 @@ static Change *record(SimDisk *d, const DiskOp *op)
     return c;
 }
 
-static uint64_t duration(SimHost *h)
+static bool is_guest_data(const DiskOp *op, const Change *c)
+{
+    const uint32_t *words = c ? (const uint32_t *)c->data : NULL;
+    uint32_t stamp;
+    return words && op->len >= 512 && tag_read(words, words[1], &stamp) && stamp;
+}
+
+static uint64_t duration(SimHost *h, const Pending *p)
 {
     uint64_t ticks = (uint64_t)g_rand_int_range(h->rand, 1, 17);
+    if (h->traits.slow_data && !is_guest_data(p->op, p->change)) {
+        return ticks;
+    }
     if (h->traits.slow_one_in &&
         g_rand_int_range(h->rand, 0, (gint32)h->traits.slow_one_in) == 0) {
         ticks *= (uint64_t)g_rand_int_range(h->rand, 2, (gint32)h->traits.slow_factor + 2);
@@ -354,7 +375,7 @@ static void sim_submit(DiskFile *file, DiskOp *op)
     p->op = op;
     p->sync_point = d->host->clock;
     p->change = changes ? record(d, op) : NULL;
-    add_pending(d->host, p, duration(d->host));
+    add_pending(d->host, p, duration(d->host, p));
 }
 
 static int64_t sim_size(DiskFile *file)
@@ -429,7 +450,7 @@ SimDisk *sim_disk_new(SimHost *h, const char *name, uint64_t max_size)
     d->max_size = max_size;
     d->now = g_malloc0(max_size);
     d->durable = g_malloc0(max_size);
-    d->used = g_malloc0(max_size / PAGE + 1);
+    d->used = g_malloc0(max_size / BLOCK + 1);
     list_init(&d->changes);
     if (h->traits.block_device) { /* another tenant's bytes */
         memset(d->now, 0xa5, max_size);

@@ -29,6 +29,7 @@ typedef struct SimTraits {
     uint32_t granule;   /* tears: 512 or 4096 */
     unsigned slow_one_in; /* so many operations take long; 0: none */
     unsigned slow_factor; /* so much longer, at most */
+    bool slow_data;       /* only writes of the guest's data do */
 } SimTraits;
 
 /* What goes wrong; may change at any time. Odds are 0..1 per operation. */

@@ -56,18 +56,22 @@ typedef struct Scenario {
     Range cluster_bits, clusters, refcount_order, workers, ops;
     Range hot;          /* clusters that most requests go to */
     unsigned whole;     /* percent of requests that cover whole clusters */
+    unsigned spans;     /* percent of the others that cover several; 0: 20 */
     unsigned wide;      /* clusters that a request may cover */
     Range slow_one_in, slow_factor;
     Range window, l2_slices, capture_slices, dropped_clusters, copy_sectors;
     /* percent of the seeds that have it */
     unsigned base, no_flush, v2, device, no_punch, buffered, align;
+    unsigned slow_data;
     unsigned write_faults, sync_faults, read_faults, full;
+    Range write_odds; /* of those that have faults: permille of the operations */
+    Range cut_one_in; /* steps */
 } Scenario;
 
 /* What one seed drew from its scenario. */
 typedef struct Config {
     uint32_t cluster_bits, nb_sectors, refcount_order, workers, hot[16], nb_hot;
-    uint32_t l2_slices;
+    uint32_t l2_slices, cut_one_in;
     bool base, no_flush, v2;
     SimTraits traits;
     SimFaults faults;
