@@ -4,10 +4,12 @@
 #   make            build; the programs are build/qemu-dp, build/qemu-img, build/qemu-io
 #   make run        build, serve a disk and show it working (IMAGE=path, ONCE=1)
 #   make check      build and run all tests (SANITIZE=1: with sanitizers)
+#   make soak       simulate crashes: SEEDS=N of them, from SEED_BASE=M on
 #   make bench      measure against qemu-storage-daemon (BENCH="--quick ...")
 #   make fuzz       fuzz with clang (TIME=60 seconds each, TARGET=name for one)
 #   make lint       static checks of all of our C (ALL=1: scan-build as well)
-#   make tsan, make valgrind   threads and coroutines, watched
+#   make tsan       threads under the thread sanitizer
+#   make valgrind   coroutines under valgrind
 #   make install    into PREFIX (DESTDIR honoured)
 #
 # DEPS=no: do not install missing Debian packages.
@@ -18,7 +20,7 @@ CONFIGURE := --build-dir=$(BUILD) $(if $(SANITIZE),--enable-sanitizers --enable-
 PROGRAMS := qemu-dp qemu-img qemu-io
 export DEPS
 
-.PHONY: all deps deps-test run check lint tsan valgrind bench fuzz install clean
+.PHONY: all deps deps-test run check soak lint tsan valgrind bench fuzz install clean
 
 all: deps
 	@[ -f $(BUILD)/build.ninja ] || ./configure $(CONFIGURE)
@@ -39,6 +41,10 @@ run: all
 check: deps-test all
 	@python3 scripts/run-checks.py --build $(BUILD)
 
+soak: deps-test all
+	@$(BUILD)/tests/sim/crash --all --seeds $(or $(SEEDS),10000) \
+	    --seed-base $(or $(SEED_BASE),1)
+
 bench: deps-test all
 	@python3 tests/bench/bench.py --build $(BUILD) $(BENCH)
 
@@ -54,7 +60,7 @@ tsan: deps
 # the coroutines' marks for valgrind, and what it says of them
 valgrind: all
 	@meson test -C $(BUILD) --suite aio --no-rebuild -t 20 \
-	    --wrapper "valgrind --quiet --error-exitcode=9" coroutine loop loop-edges
+	    --wrapper "valgrind --quiet --error-exitcode=9" coroutine
 
 fuzz: deps
 	@scripts/install-deps --fuzz

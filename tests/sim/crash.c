@@ -4,7 +4,7 @@
  * simulated storage, power cuts at random operations, and then: the image opens, our check
  * and stock qemu-img check find no corruption, and every sector reads as the model allows.
  *
- *   crash [--scenario NAME | --all] [--seeds N] [--seed-base M]
+ *   crash [--scenario NAME | --all] [--seeds N] [--seed-base M]   (--all: by turns)
  *   crash [--scenario NAME] --seed N [--cut STEP] [--ops I,J,..] [--shrink] [--verbose]
  *   crash --prove [NAME]
  *   crash --list
@@ -38,11 +38,15 @@ static int list(void)
     return 0;
 }
 
-/* Number of failed seeds; the first failure is shrunk. */
-static unsigned run_seeds(const Scenario *scenario, uint32_t base, uint32_t count)
+/* With NULL each seed has its scenario's turn. The first failure is shrunk. */
+static int run_seeds(const Scenario *only, uint32_t base, uint32_t count)
 {
-    unsigned failed = 0;
+    unsigned failed = 0, nb_scenarios = 0;
+    while (scenario_at(nb_scenarios)) {
+        nb_scenarios++;
+    }
     for (uint32_t seed = base; seed < base + count; seed++) {
+        const Scenario *scenario = only ? only : scenario_at(seed % nb_scenarios);
         if (!seed_passes(scenario, seed)) {
             printf("replay: crash --scenario %s --seed %u\n", scenario->name, seed);
             if (failed++ == 0) {
@@ -50,8 +54,9 @@ static unsigned run_seeds(const Scenario *scenario, uint32_t base, uint32_t coun
             }
         }
     }
-    printf("%s: %u seeds from %u, %u failed\n", scenario->name, count, base, failed);
-    return failed;
+    printf("%s: %u seeds from %u, %u failed\n", only ? only->name : "all scenarios", count,
+           base, failed);
+    return failed ? 1 : 0;
 }
 
 static GArray *parse_list(const char *text)
@@ -99,15 +104,6 @@ static bool parse_value(Args *args, const char *name, const char *value)
     return true;
 }
 
-static int run_all(const Args *args)
-{
-    unsigned failed = 0;
-    for (unsigned i = 0; scenario_at(i); i++) {
-        failed += run_seeds(scenario_at(i), args->base, args->count);
-    }
-    return failed ? 1 : 0;
-}
-
 int main(int argc, char **argv)
 {
     Args args = {.scenario = scenario_at(0), .base = 1, .count = 200};
@@ -139,6 +135,5 @@ int main(int argc, char **argv)
         }
         return seed_passes(args.scenario, args.base) ? 0 : 1;
     }
-    return args.all ? run_all(&args)
-                    : run_seeds(args.scenario, args.base, args.count) ? 1 : 0;
+    return run_seeds(args.all ? NULL : args.scenario, args.base, args.count);
 }

@@ -31,7 +31,7 @@ static const Proof proofs[] = {
     {BREAK_Q11, "q11", "last-writer"},
     {BREAK_Q12, "q12", "order"},
     {BREAK_Q12_TABLE, "q12-table", "rebase"},
-    {BREAK_Q13, "q13", "failed-syncs"},
+    {BREAK_Q13, "q13", "failed-epochs"},
     {BREAK_Q13_SYNC, "q13-sync", "failed-syncs"},
     {BREAK_COW_OVERLAP, "cow-overlap", "copy"},
     {BREAK_COW_OFFSET, "cow-offset", "copy"},
