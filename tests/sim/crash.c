@@ -12,6 +12,7 @@
  * Each seed runs in a process of its own; a failing one is named, replays exactly and is
  * shrunk to the shortest list of operations that fails.
  */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,6 +107,8 @@ static bool parse_value(Args *args, const char *name, const char *value)
 
 int main(int argc, char **argv)
 {
+    /* Disks come from the kernel as zeros that cost nothing, and go back to it. */
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
     Args args = {.scenario = scenario_at(0), .base = 1, .count = 200};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--verbose") == 0) {

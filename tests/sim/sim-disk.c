@@ -79,6 +79,9 @@ static void apply_range(const Change *c, uint64_t pos, uint64_t n, uint8_t *imag
 static void apply(const SimDisk *d, const Change *c, uint8_t *image, uint64_t *size,
                   GRand *rand, double odds)
 {
+    if (!image) { /* nobody asks what is durable here */
+        return;
+    }
     if (c->truncate) {
         if (c->offset < *size) {
             memset(image + c->offset, 0, *size - c->offset);
@@ -128,6 +131,7 @@ static void lose_dirty_pages(SimDisk *d)
 static void forget_lost_pages(SimDisk *d)
 {
     bool any = false;
+    g_assert(d->durable || list_empty(&d->changes) || !d->host->faults.sync_odds);
     list_foreach(it, &d->changes) {
         any |= container_of(it, Change, link)->lost;
     }
@@ -470,6 +474,15 @@ void sim_disk_load(SimDisk *d, const void *data, uint64_t len)
     memcpy(d->now, data, len);
     memcpy(d->durable, data, len);
     d->now_size = d->durable_size = len;
+}
+
+void sim_disk_adopt(SimDisk *d, uint8_t *image, uint64_t len)
+{
+    g_free(d->now);
+    g_free(d->durable);
+    d->now = image;
+    d->durable = NULL;
+    d->now_size = len;
 }
 
 const uint8_t *sim_disk_contents(const SimDisk *d, uint64_t *ret_len)

@@ -60,6 +60,8 @@ DiskFile *sim_disk_open(SimDisk *disk, bool writable, bool foreign);
 const char *sim_disk_name(const SimDisk *disk);
 /* Put bytes there, durably, as if they had always been there. */
 void sim_disk_load(SimDisk *disk, const void *data, uint64_t len);
+/* Take over what sim_disk_survivors() returned; this disk's power is never cut. */
+void sim_disk_adopt(SimDisk *disk, uint8_t *image, uint64_t len);
 /* The contents now: borrowed, *ret_len bytes of it. */
 const uint8_t *sim_disk_contents(const SimDisk *disk, uint64_t *ret_len);
 /* Another program writes and syncs, at once. */

@@ -236,15 +236,14 @@ World *world_resurrect(World *old, GRand *rand, bool power_loss)
     w->cfg.traits.no_punch = false;
     make_machine(w, 1);
     for (unsigned i = 0; i < w->nb_files; i++) {
-        g_autofree uint8_t *image =
-            sim_disk_survivors(old->files[i], rand, power_loss, &len);
+        uint8_t *image = sim_disk_survivors(old->files[i], rand, power_loss, &len);
         w->files[i] = sim_disk_new(w->host, sim_disk_name(old->files[i]), MAX_FILE_BYTES);
-        sim_disk_load(w->files[i], image, len);
+        sim_disk_adopt(w->files[i], image, len);
     }
     if (w->base) {
         const uint8_t *image = sim_disk_contents(old->base, &len);
         w->base = sim_disk_new(w->host, "base", MAX_FILE_BYTES);
-        sim_disk_load(w->base, image, len);
+        sim_disk_adopt(w->base, (uint8_t *)image, len); /* nobody writes to it */
     }
     return w;
 }
