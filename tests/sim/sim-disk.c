@@ -512,7 +512,8 @@ uint8_t *sim_disk_survivors(SimDisk *d, GRand *rand, bool power_loss, uint64_t *
     uint8_t *image = g_malloc0(d->max_size);
     /* Now and then all is there, or nothing: both are likely in life. */
     double odds = (double[]){0.5, 0.5, 0.9, 0.1, 0.02, 0.98}[g_rand_int_range(rand, 0, 6)];
-    bool sizes = true;
+    /* now and then no size that is not synced */
+    bool sizes = !power_loss || g_rand_int_range(rand, 0, 4) != 0;
 
     memcpy(image, d->durable, d->durable_size);
     list_foreach(it, &d->changes) {
