@@ -28,7 +28,7 @@ static int new_unix(const char *path, struct sockaddr_un *ret, GError **errp)
         error_set(errp, "UNIX socket path '%s' is too long", path);
         return -1;
     }
-    strcpy(ret->sun_path, path);
+    memcpy(ret->sun_path, path, strlen(path) + 1);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         error_set_errno(errp, errno, "Failed to create Unix socket");

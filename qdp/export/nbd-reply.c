@@ -144,13 +144,13 @@ static void add_read(Pieces *p, const NbdSlot *slot)
 
 static void add_reply(Pieces *p, const NbdSlot *slot)
 {
-    if (!slot->conn->structured) {
-        add_simple(p, slot);
-    } else if (slot->error) {
+    bool structured = slot->conn->structured;
+
+    if (structured && slot->error) {
         add_error(p, slot);
-    } else if (slot->type == NBD_CMD_READ) {
+    } else if (structured && slot->type == NBD_CMD_READ) {
         add_read(p, slot);
-    } else if (slot->type == NBD_CMD_BLOCK_STATUS) {
+    } else if (structured && slot->type == NBD_CMD_BLOCK_STATUS) {
         NbdWireChunk head = chunk_head(slot, NBD_REPLY_BLOCK_STATUS, slot->reply_len);
         add_head(p, &head, sizeof(head));
         add_data(p, slot->buf, slot->reply_len);

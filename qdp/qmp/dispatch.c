@@ -226,7 +226,8 @@ static JsonValue *coroutine_fn co_execute(QmpSession *s, const JsonValue *reques
         return check_no_args(json, errp) ? co_run(s, c, NULL, errp) : NULL;
     }
     if (!json) {
-        json = none = json_object();
+        none = json_object();
+        json = none;
     }
     args = qapi_from_json(c->arg, json, NULL, QAPI_STRICT, errp);
     if (!args) {
