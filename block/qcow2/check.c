@@ -15,15 +15,21 @@
 #include "block/base/error.h"
 #include "block/qcow2/qcow2.h"
 
+/* What a cluster was seen as, next to the number of references. */
+#define REFS_DATA     (1u << 31)
+#define REFS_METADATA (1u << 30)
+#define REFS_COUNT    (REFS_METADATA - 1)
+
 typedef struct Check {
     Qcow2 *q;
     CheckResult *res;
     void (*message)(void *, bool, const char *);
     void *opaque;
-    uint32_t *refs; /* per host cluster */
+    uint32_t *refs; /* per host cluster: REFS_* */
     uint64_t nb_refs;
     uint64_t next_expected; /* host offset that would continue the last data cluster */
     uint64_t snapshots_bytes; /* of the snapshot table */
+    bool confused;            /* some cluster is both data and metadata */
     bool incomplete;          /* references that we cannot know may be missing */
 } Check;
 
@@ -46,7 +52,7 @@ static bool make_refs(Check *c, uint64_t clusters)
     return c->refs != NULL;
 }
 
-static void count_range(Check *c, uint64_t offset, uint64_t bytes)
+static void count_as(Check *c, uint64_t offset, uint64_t bytes, uint32_t kind)
 {
     Qcow2 *q = c->q;
     if (bytes == 0) {
@@ -60,8 +66,17 @@ static void count_range(Check *c, uint64_t offset, uint64_t bytes)
             c->res->corruptions++;
             return;
         }
-        c->refs[i]++;
+        uint32_t count = c->refs[i] & REFS_COUNT;
+        c->refs[i] = (c->refs[i] & ~REFS_COUNT) | kind | MIN(count + 1, REFS_COUNT);
+        if ((c->refs[i] & (REFS_DATA | REFS_METADATA)) == (REFS_DATA | REFS_METADATA)) {
+            c->confused = true;
+        }
     }
+}
+
+static void count_range(Check *c, uint64_t offset, uint64_t bytes)
+{
+    count_as(c, offset, bytes, REFS_METADATA);
 }
 
 /* A referenced cluster's COPIED flag says "exactly one reference". */
@@ -88,7 +103,7 @@ static void coroutine_fn check_l2_entry(Check *c, uint64_t entry, bool active)
                          "compressed clusters", offset);
             c->res->corruptions++;
         }
-        count_range(c, offset, len);
+        count_as(c, offset, len, REFS_DATA);
         if (active) {
             c->res->allocated_clusters++;
             c->res->compressed_clusters++;
@@ -110,7 +125,7 @@ static void coroutine_fn check_l2_entry(Check *c, uint64_t entry, bool active)
         c->res->corruptions++;
         return;
     }
-    count_range(c, offset, q->cluster_size);
+    count_as(c, offset, q->cluster_size, REFS_DATA);
     if (active) {
         c->res->allocated_clusters++;
         if (c->next_expected && c->next_expected != offset) {
@@ -246,7 +261,7 @@ static bool alone(const Check *c, uint64_t offset, uint64_t bytes)
     uint64_t first = offset >> q->cluster_bits;
     uint64_t end = first + clusters_for(q, bytes);
     for (uint64_t i = first; i < end; i++) {
-        if (i >= c->nb_refs || c->refs[i] != 1) {
+        if (i >= c->nb_refs || (c->refs[i] & REFS_COUNT) != 1) {
             return false;
         }
     }
@@ -259,7 +274,7 @@ static bool alone(const Check *c, uint64_t offset, uint64_t bytes)
 static bool can_repair(const Check *c)
 {
     const Qcow2 *q = c->q;
-    bool can = !c->incomplete && alone(c, 0, q->cluster_size) &&
+    bool can = !c->incomplete && !c->confused && alone(c, 0, q->cluster_size) &&
                alone(c, q->snapshots_offset, c->snapshots_bytes) && alone(c, q->l1_offset, q->l1_size * 8ULL) &&
                alone(c, q->rt_offset, (uint64_t)q->rt_clusters << q->cluster_bits);
     for (uint32_t i = 0; can && i < q->rt_entries; i++) {
@@ -290,7 +305,7 @@ static void coroutine_fn compare(Check *c, unsigned fix)
     CheckResult *res = c->res;
     for (uint64_t i = 0; i < c->nb_refs; i++) {
         uint64_t count;
-        uint32_t refs = c->refs[i];
+        uint32_t refs = c->refs[i] & REFS_COUNT;
         if (refcount_co_get(q, i, &count) < 0) {
             say(c, true, "Can't get refcount for cluster %" PRIu64, i);
             res->check_errors++;
@@ -325,7 +340,7 @@ static bool coroutine_fn copied_wrong(Check *c, uint64_t entry, uint64_t offset)
     uint64_t count;
     return offset && !(offset & (c->q->cluster_size - 1)) && cluster < c->nb_refs &&
            refcount_co_get(c->q, cluster, &count) == 0 && count &&
-           count == c->refs[cluster] && (count == 1) != !!(entry & QCOW2_COPIED);
+           count == (c->refs[cluster] & REFS_COUNT) && (count == 1) != !!(entry & QCOW2_COPIED);
 }
 
 /* The table of one L1 entry, on the disk: the cache keeps tables with entries that make no
