@@ -159,7 +159,7 @@ static int coroutine_fn check_l2_table(Check *c, uint64_t offset, bool active)
 static int coroutine_fn check_l1(Check *c, uint64_t offset, uint64_t entries, bool active)
 {
     Qcow2 *q = c->q;
-    uint64_t bytes = entries * 8;
+    uint64_t bytes = entries * 8, tables = 0;
     count_range(c, offset, bytes);
     be64 *l1 = disk_buffer_try_alloc(4096, round_up(max_u64(bytes, 1), 4096));
     int ret = l1 ? 0 : -ENOMEM;
@@ -186,6 +186,12 @@ static int coroutine_fn check_l1(Check *c, uint64_t offset, uint64_t entries, bo
         if (table >> q->cluster_bits >= c->nb_refs) {
             continue; /* said already */
         }
+        if (++tables > c->nb_refs) { /* some of them again and again: it has no end */
+            say(c, true, "ERROR an L1 table has more L2 tables than the file has clusters");
+            c->res->corruptions++;
+            c->incomplete = true;
+            break;
+        }
         if (active) {
             check_copied(c, entry, "L2 cluster");
         }
@@ -199,7 +205,7 @@ static int coroutine_fn check_l1(Check *c, uint64_t offset, uint64_t entries, bo
 static int coroutine_fn check_snapshots(Check *c)
 {
     Qcow2 *q = c->q;
-    uint64_t pos = q->snapshots_offset;
+    uint64_t pos = q->snapshots_offset, l1_bytes = 0;
     for (uint32_t i = 0; i < q->nb_snapshots; i++) {
         Qcow2DiskSnapshot snap;
         int ret = node_co_read_buf(q->file, pos, sizeof(snap), &snap);
@@ -213,7 +219,15 @@ static int coroutine_fn check_snapshots(Check *c)
             c->incomplete = true;
         } else {
             uint64_t l1 = be64_get(snap.l1_table_offset);
-            c->incomplete |= l1 & (q->cluster_size - 1) || l1 >= node_length(q->file);
+            uint64_t file_end = node_length(q->file);
+            c->incomplete |= l1 & (q->cluster_size - 1) || l1 >= file_end;
+            l1_bytes += l1_size * 8;
+            if (l1_bytes > file_end) { /* they overlap, or are not there: it has no end */
+                say(c, true, "ERROR the L1 tables of the snapshots are larger than the file");
+                c->res->corruptions++;
+                c->incomplete = true;
+                return 0;
+            }
             ret = check_l1(c, l1, l1_size, false);
             if (ret < 0) {
                 return ret;
