@@ -380,6 +380,9 @@ static bool coroutine_fn read_tables(Qcow2 *q, GError **errp)
     q->l1 = l1;
     q->rt = rt;
     check_l1(q);
+    /* tables that the file does not hold read as zeros; where they should be is no room */
+    q->l1_bad |= q->l1_offset + (uint64_t)q->l1_size * 8 > file_end;
+    q->rt_bad |= q->rt_offset + (uint64_t)q->rt_entries * 8 > file_end;
     if (q->rt_bad && !q->node->read_only) {
         error_set(errp, "qcow2: Reference count table has invalid entries; image can only "
                         "be opened read-only");

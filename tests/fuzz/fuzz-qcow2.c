@@ -6,8 +6,10 @@
  *  Q1 a status that says zeros is right, and an extent is neither empty nor too long;
  *  Q2 when check finds nothing wrong, then after writes, zeroes, discards, a resize, and a
  *     close it finds no corruption, and what was written reads back;
- *  Q3 repair leaves no more corruptions than it found, and an image that opens.
- * Q2 and Q3 hold while there was room for all that was written.
+ *  Q3 repair leaves no more corruptions than it found, an image that opens, and the bytes
+ *     that could be read;
+ *  Q4 as Q2, when one operation of the file fails while the image is written to.
+ * Q2 holds while there was room for all that was written.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -215,13 +217,44 @@ static void coroutine_fn write_to(Run *r)
 
 /* ---- repairing ---- */
 
+#define NB_SAMPLES 16
+typedef struct Sample {
+    uint8_t bytes[512];
+    int ret;
+} Sample;
+
+/* What a guest finds here and there. */
+static void coroutine_fn sample(Run *r, Sample *samples)
+{
+    uint64_t length = port_length(r->port);
+
+    for (unsigned i = 0; i < NB_SAMPLES; i++) {
+        uint64_t at = round_down(length / NB_SAMPLES * i, 512);
+        samples[i].ret = length < 512 ? -EIO : port_co_read(r->port, at, 512,
+                                                            samples[i].bytes, 0);
+    }
+}
+
+static void compare(const Sample *before, const Sample *after)
+{
+    for (unsigned i = 0; i < NB_SAMPLES; i++) {
+        if (before[i].ret == 0) {
+            fuzz_check(after[i].ret == 0 &&
+                           memcmp(before[i].bytes, after[i].bytes, 512) == 0,
+                       "repair changes what is read, sample %u, %d", i, after[i].ret);
+        }
+    }
+}
+
 static void coroutine_fn repair(Run *r)
 {
+    static Sample was[NB_SAMPLES], is[NB_SAMPLES];
     CheckResult before, found, after;
 
     if (!open_image(r, true)) {
         return;
     }
+    sample(r, was);
     int ret = check(r, 0, &before);
     int fixed = check(r, CHECK_FIX_LEAKS | CHECK_FIX_ERRORS, &found);
     if (ret == 0 && fixed == 0) {
@@ -233,7 +266,31 @@ static void coroutine_fn repair(Run *r)
     close_image(r);
     if (fixed == 0) {
         fuzz_check(open_image(r, false), "a repaired image opens");
+        sample(r, is);
+        compare(was, is);
         look(r);
+        close_image(r);
+    }
+}
+
+/* ---- failing ---- */
+
+/* Q4. Which operation fails is the input's choice. */
+static void coroutine_fn fail(Run *r)
+{
+    MemFile *file = &r->files.image;
+
+    if (!open_image(r, true)) {
+        return;
+    }
+    bool clean = is_clean(r);
+    file->fail_op = file->nb_ops + 1 + (r->data[r->size / 2] + r->size) % 48;
+    change(r);
+    file->fail_op = 0;
+    close_image(r);
+    if (clean) {
+        fuzz_check(open_image(r, false), "it opens after a failure");
+        fuzz_check(is_clean(r), "clean before the failure, not after");
         close_image(r);
     }
 }
@@ -251,6 +308,8 @@ static void coroutine_fn run(void *opaque)
     write_to(r);
     mem_file_load(&r->files.image, r->data, r->size);
     repair(r);
+    mem_file_load(&r->files.image, r->data, r->size);
+    fail(r);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -41,6 +41,7 @@ typedef struct MemFile {
     uint8_t *data;
     uint64_t size, room, max;
     uint64_t nb_ops;
+    uint64_t fail_op; /* the operation with this number fails with EIO; 0: none */
 } MemFile;
 
 /* Begin with a copy of @data; it may grow to @max bytes, then there is no space left. */

@@ -119,8 +119,8 @@ static void mem_submit(DiskFile *disk, DiskOp *op)
 {
     MemFile *file = disk_file_opaque(disk);
 
-    file->nb_ops++;
-    disk_op_complete(op, perform(file, op));
+    bool fails = ++file->nb_ops == file->fail_op;
+    disk_op_complete(op, fails ? -EIO : perform(file, op));
 }
 
 static int64_t mem_size(DiskFile *disk)
