@@ -161,6 +161,7 @@ struct BlockDriver {
     int64_t (*refresh_length)(BlockNode *node); /* ask the storage again; or -errno */
     uint32_t (*cluster_size)(BlockNode *node);
     ImageInfoSpecific *(*info_specific)(BlockNode *node);
+    const SnapshotInfoList *(*snapshots)(const BlockNode *node); /* internal ones */
     void (*counters)(BlockNode *node,
                      void (*visit)(void *opaque, const char *name, uint64_t value),
                      void *opaque);

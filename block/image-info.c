@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "block/driver.h"
+#include "qapi/qapi-visit.h"
 
 char *node_full_backing_name(const BlockNode *node, const char *name)
 {
@@ -34,6 +35,15 @@ static bool has_facts(const BlockNode *node)
     return !g_str_has_prefix(node->drv->name, "null-");
 }
 
+static void copy_snapshots(const SnapshotInfoList *list, SnapshotInfoList **ret)
+{
+    for (; list; list = list->next) {
+        *ret = g_new0(SnapshotInfoList, 1);
+        (*ret)->value = qapi_SnapshotInfo_copy(list->value);
+        ret = &(*ret)->next;
+    }
+}
+
 ImageInfo *node_image_info(BlockNode *node)
 {
     ImageInfo *info = g_new0(ImageInfo, 1);
@@ -52,6 +62,9 @@ ImageInfo *node_image_info(BlockNode *node)
         info->backing_filename = g_strdup(backing);
         info->full_backing_filename = node_full_backing_name(node, backing);
         info->backing_filename_format = g_strdup(node_header_backing_format(node));
+    }
+    if (node->drv->snapshots) {
+        copy_snapshots(node->drv->snapshots(node), &info->snapshots);
     }
     info->format_specific = node_image_info_specific(node);
     return info;

@@ -187,7 +187,7 @@ BlockEdge *coroutine_fn node_co_open_backing(BlockNode *parent,
                                 &error)
             : open_co_file_name(parent->graph, name, parent->backing_format, NULL, &down,
                                 &error);
-    if (!child && strlen(error->message) > 1000) { /* of a long chain: said often enough */
+    if (!child && error && strlen(error->message) > 1000) { /* of a long chain: said often enough */
         g_propagate_error(errp, error);
         return NULL;
     }

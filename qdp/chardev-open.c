@@ -252,11 +252,11 @@ static const char *const other_keys[] = {"backend", "id", "path", "append", "sig
 bool coroutine_fn chardev_co_open(Loop *loop, const char *backend, const JsonValue *opts,
                                   ChardevFds *ret, GError **errp)
 {
+    static const char *const backends[] = {"socket", "stdio", "pipe", "file", "null", NULL};
     bool is_socket = !strcmp(backend, "socket");
 
     *ret = (ChardevFds){.fd = -1, .first = -1};
-    if (!is_socket && strcmp(backend, "stdio") && strcmp(backend, "pipe") &&
-        strcmp(backend, "file") && strcmp(backend, "null")) {
+    if (!g_strv_contains(backends, backend)) {
         error_set(errp, "'%s' is not a valid char driver name", backend);
         return false;
     }

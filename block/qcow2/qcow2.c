@@ -115,6 +115,7 @@ static void free_state(Qcow2 *q)
     g_free(q->l1_dirty);
     g_free(q->rt);
     bitmap_forget(q);
+    qapi_free_SnapshotInfoList(q->snapshots);
     g_free(q);
 }
 
@@ -171,6 +172,7 @@ static bool coroutine_fn qcow2_co_open(BlockNode *node, const BlockdevOptions *o
     q->pass_discard = o->has_pass_discard_request ? o->pass_discard_request
                                                   : node->discard_unmap;
     prepare_tables(q);
+    snapshots_co_read(q);
     l2_cache_init(q, l2_budget);
     refcount_init(q, (unsigned)min_u64(refs_budget / 512, 65536));
     node->state = q;
@@ -205,6 +207,7 @@ static bool coroutine_fn read_again(Qcow2 *q, GError **errp)
         return false;
     }
     prepare_tables(q);
+    snapshots_co_read(q);
     q->stale = false;
     return true;
 }
@@ -316,6 +319,12 @@ static uint32_t qcow2_cluster_size(BlockNode *node)
     return (uint32_t)q->cluster_size;
 }
 
+static const SnapshotInfoList *qcow2_snapshots(const BlockNode *node)
+{
+    const Qcow2 *q = node->state;
+    return q->snapshots;
+}
+
 static ImageInfoSpecific *qcow2_info_specific(BlockNode *node)
 {
     Qcow2 *q = node->state;
@@ -381,6 +390,7 @@ const BlockDriver driver_qcow2 = {
     .co_quiesce = qcow2_co_quiesce,
     .cluster_size = qcow2_cluster_size,
     .info_specific = qcow2_info_specific,
+    .snapshots = qcow2_snapshots,
     .counters = qcow2_counters,
     .co_check = qcow2_co_check,
     .child_perm = format_child_perm,

@@ -103,6 +103,7 @@ typedef struct Qcow2 {
     uint64_t *rt; /* host order */
     uint32_t nb_snapshots;
     uint64_t snapshots_offset;
+    SnapshotInfoList *snapshots; /* of the internal ones; NULL also when unreadable */
     uint64_t bitmaps_offset, bitmaps_size; /* directory; size 0 = none */
     uint32_t nb_bitmaps;
     struct StoredBitmap *bitmaps; /* nb_bitmaps of them, as the directory says */
@@ -308,5 +309,8 @@ bool coroutine_fn qcow2_co_repair_dirty(Qcow2 *q, GError **errp);
 int coroutine_fn qcow2_co_check(BlockNode *node, unsigned fix,
                                 void (*message)(void *, bool, const char *),
                                 void *opaque, CheckResult *ret);
+
+/* snapshot-table.c: read what internal snapshots there are to q->snapshots. */
+void coroutine_fn snapshots_co_read(Qcow2 *q);
 
 #endif

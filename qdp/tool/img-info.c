@@ -49,6 +49,27 @@ static void print_specific(const ImageInfoSpecific *specific)
     }
 }
 
+static void print_snapshots(const SnapshotInfoList *list)
+{
+    printf("Snapshot list:\n%-9s %-16s %8s %19s %12s %10s\n", "ID", "TAG", "VM SIZE", "DATE",
+           "VM CLOCK", "ICOUNT");
+    for (; list; list = list->next) {
+        const SnapshotInfo *s = list->value;
+        g_autofree char *size = tool_size_text((uint64_t)s->vm_state_size);
+        g_autoptr(GDateTime) date = g_date_time_new_from_unix_local(s->date_sec);
+        g_autofree char *when = date ? g_date_time_format(date, "%Y-%m-%d %H:%M:%S") : NULL;
+        g_autofree char *icount = s->has_icount
+                                      ? g_strdup_printf("%" G_GINT64_FORMAT, s->icount)
+                                      : g_strdup("");
+        int64_t sec = s->vm_clock_sec;
+        g_autofree char *clock =
+            g_strdup_printf("%02d:%02d:%02d.%03d", (int)(sec / 3600), (int)(sec / 60 % 60),
+                            (int)(sec % 60), (int)(s->vm_clock_nsec / 1000000));
+        printf("%-9s %-16s %8s %19s %12s %10s\n", s->id, s->name, size, when ? when : "",
+               clock, icount);
+    }
+}
+
 static void print_human(const ImageInfo *info)
 {
     g_autofree char *virtual_size = tool_size_text((uint64_t)info->virtual_size);
@@ -70,6 +91,9 @@ static void print_human(const ImageInfo *info)
         if (info->backing_filename_format) {
             printf("backing file format: %s\n", info->backing_filename_format);
         }
+    }
+    if (info->snapshots) {
+        print_snapshots(info->snapshots);
     }
     print_specific(info->format_specific);
 }
