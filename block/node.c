@@ -158,6 +158,11 @@ bool node_read_only(const BlockNode *node)
     return node->read_only;
 }
 
+bool node_is_guessed_raw(const BlockNode *node)
+{
+    return node->probed_raw;
+}
+
 bool node_is_filter(const BlockNode *node)
 {
     return node->drv->is_filter;

@@ -25,6 +25,8 @@ const char *node_driver_name(const BlockNode *node);
 uint64_t node_length(const BlockNode *node);      /* bytes */
 bool node_read_only(const BlockNode *node);       /* as `ro` of query-block shows it */
 bool node_is_filter(const BlockNode *node);
+/* Nobody said that it is raw: it was guessed, and writes to its start are restricted. */
+bool node_is_guessed_raw(const BlockNode *node);
 Graph *node_graph(const BlockNode *node);
 /* A plain file name, or "json:{...}" when a plain one cannot say it. Borrowed. */
 const char *node_filename(const BlockNode *node);

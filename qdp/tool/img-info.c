@@ -152,35 +152,19 @@ int coroutine_fn img_info(Tool *tool, int argc, char **argv)
         {"image-opts", no_argument, NULL, OPT_IMAGE_OPTS},
         {"object", required_argument, NULL, OPT_OBJECT},
         {NULL, 0, NULL, 0}};
-    ImageOpenOptions o = {.no_backing = true};
-    bool json = false, chain = false, image_opts = false;
+    ImgArgs args = {.open = {.no_backing = true}};
+    bool chain = false;
     int c;
 
     optind = 0;
     while ((c = getopt_long(argc, argv, ":f:U", longs, NULL)) != -1) {
-        switch (c) {
-        case 'f':
-            o.format = optarg;
-            break;
-        case 'U':
-            o.force_share = true;
-            break;
-        case OPT_OUTPUT:
-            json = strcmp(optarg, "json") == 0;
-            if (!json && strcmp(optarg, "human") != 0) {
-                tool_error(tool, "--output must be used with human or json as argument.");
-                return 1;
-            }
-            break;
-        case OPT_BACKING_CHAIN:
+        int taken = img_shared_option(tool, &args, c);
+        if (taken < 0) {
+            return 1;
+        }
+        if (c == OPT_BACKING_CHAIN) {
             chain = true;
-            break;
-        case OPT_IMAGE_OPTS:
-            image_opts = true;
-            break;
-        case OPT_OBJECT:
-            break;
-        default:
+        } else if (!taken) {
             return img_bad_option(tool, c, argv);
         }
     }
@@ -188,13 +172,13 @@ int coroutine_fn img_info(Tool *tool, int argc, char **argv)
         return img_usage_error(tool, "Expecting one image file name");
     }
     g_autoptr(GPtrArray) infos = g_ptr_array_new_with_free_func(free_info);
-    if (!collect(tool, argv[optind], &o, image_opts, chain, infos)) {
+    if (!collect(tool, argv[optind], &args.open, args.image_opts, chain, infos)) {
         return 1;
     }
-    g_autoptr(JsonValue) list = json && chain ? json_array() : NULL;
+    g_autoptr(JsonValue) list = args.json && chain ? json_array() : NULL;
     for (guint i = 0; i < infos->len; i++) {
         const ImageInfo *info = infos->pdata[i];
-        if (json) {
+        if (args.json) {
             print_json(info, list);
         } else {
             printf("%s", i ? "\n" : "");
@@ -296,18 +280,22 @@ int coroutine_fn img_check(Tool *tool, int argc, char **argv)
         {"image-opts", no_argument, NULL, OPT_IMAGE_OPTS},
         {"object", required_argument, NULL, OPT_OBJECT},
         {NULL, 0, NULL, 0}};
-    ImageOpenOptions o = {.no_backing = true};
+    ImgArgs args = {.open = {.no_backing = true}};
     CheckOutput out = {false, false};
-    bool image_opts = false, writethrough;
+    bool writethrough;
     unsigned fix = 0;
     int c;
 
     optind = 0;
     while ((c = getopt_long(argc, argv, ":f:r:T:qU", longs, NULL)) != -1) {
+        int taken = img_shared_option(tool, &args, c);
+        if (taken < 0) {
+            return 1;
+        }
+        if (taken) {
+            continue;
+        }
         switch (c) {
-        case 'f':
-            o.format = optarg;
-            break;
         case 'r':
             fix = strcmp(optarg, "leaks") == 0 ? CHECK_FIX_LEAKS
                   : strcmp(optarg, "all") == 0 ? CHECK_FIX_LEAKS | CHECK_FIX_ERRORS
@@ -318,28 +306,13 @@ int coroutine_fn img_check(Tool *tool, int argc, char **argv)
             }
             break;
         case 'T':
-            if (!tool_parse_cache(optarg, &o, &writethrough)) {
+            if (!tool_parse_cache(optarg, &args.open, &writethrough)) {
                 tool_error(tool, "Invalid source cache option: %s", optarg);
                 return 1;
             }
             break;
         case 'q':
             out.quiet = true;
-            break;
-        case 'U':
-            o.force_share = true;
-            break;
-        case OPT_OUTPUT:
-            out.json = strcmp(optarg, "json") == 0;
-            if (!out.json && strcmp(optarg, "human") != 0) {
-                tool_error(tool, "--output must be used with human or json as argument.");
-                return 1;
-            }
-            break;
-        case OPT_IMAGE_OPTS:
-            image_opts = true;
-            break;
-        case OPT_OBJECT:
             break;
         default:
             return img_bad_option(tool, c, argv);
@@ -348,9 +321,10 @@ int coroutine_fn img_check(Tool *tool, int argc, char **argv)
     if (optind != argc - 1) {
         return img_usage_error(tool, "Expecting one image file name");
     }
-    o.writable = fix != 0;
+    args.open.writable = fix != 0;
+    out.json = args.json;
     Image image;
-    if (!image_co_open(tool, &image, argv[optind], &o, image_opts)) {
+    if (!image_co_open(tool, &image, argv[optind], &args.open, args.image_opts)) {
         return 1;
     }
     CheckResult r = {0};

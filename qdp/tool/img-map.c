@@ -82,31 +82,21 @@ int coroutine_fn img_map(Tool *tool, int argc, char **argv)
         {"start-offset", required_argument, NULL, OPT_START},
         {"max-length", required_argument, NULL, OPT_MAX_LENGTH},
         {NULL, 0, NULL, 0}};
-    ImageOpenOptions o = {0};
+    ImgArgs args = {0};
     MapOutput out = {.first = true};
-    bool image_opts = false;
     int64_t start = 0, max = -1;
     int c;
 
     optind = 0;
     while ((c = getopt_long(argc, argv, ":f:s:l:U", longs, NULL)) != -1) {
+        int taken = img_shared_option(tool, &args, c);
+        if (taken < 0) {
+            return 1;
+        }
+        if (taken) {
+            continue;
+        }
         switch (c) {
-        case 'f':
-            o.format = optarg;
-            break;
-        case 'U':
-            o.force_share = true;
-            break;
-        case OPT_OUTPUT:
-            out.json = strcmp(optarg, "json") == 0;
-            if (!out.json && strcmp(optarg, "human") != 0) {
-                tool_error(tool, "--output must be used with human or json as argument.");
-                return 1;
-            }
-            break;
-        case OPT_IMAGE_OPTS:
-            image_opts = true;
-            break;
         case 's':
         case OPT_START:
             if (!map_size(tool, "start offset", optarg, &start)) {
@@ -119,8 +109,6 @@ int coroutine_fn img_map(Tool *tool, int argc, char **argv)
                 return 1;
             }
             break;
-        case OPT_OBJECT:
-            break;
         default:
             return img_bad_option(tool, c, argv);
         }
@@ -129,7 +117,8 @@ int coroutine_fn img_map(Tool *tool, int argc, char **argv)
     if (optind != argc - 1) {
         return img_usage_error(tool, "Expecting one image file name");
     }
-    if (!image_co_open(tool, &image, argv[optind], &o, image_opts)) {
+    out.json = args.json;
+    if (!image_co_open(tool, &image, argv[optind], &args.open, args.image_opts)) {
         return 1;
     }
     if (!out.json) {

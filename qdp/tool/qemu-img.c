@@ -53,6 +53,32 @@ int img_bad_option(const Tool *tool, int c, char **argv)
                                           : "unrecognized option '%s'", argv[optind - 1]);
 }
 
+int img_shared_option(const Tool *tool, ImgArgs *args, int c)
+{
+    switch (c) {
+    case 'f':
+        args->open.format = optarg;
+        return 1;
+    case 'U':
+        args->open.force_share = true;
+        return 1;
+    case OPT_OUTPUT:
+        args->json = strcmp(optarg, "json") == 0;
+        if (!args->json && strcmp(optarg, "human") != 0) {
+            tool_error(tool, "--output must be used with human or json as argument.");
+            return -1;
+        }
+        return 1;
+    case OPT_IMAGE_OPTS:
+        args->image_opts = true;
+        return 1;
+    case OPT_OBJECT: /* there are no types of objects yet */
+        return 1;
+    default:
+        return 0;
+    }
+}
+
 bool coroutine_fn image_co_open(Tool *tool, Image *image, const char *filename,
                                 const ImageOpenOptions *options, bool image_opts)
 {
@@ -74,6 +100,9 @@ bool coroutine_fn image_co_open(Tool *tool, Image *image, const char *filename,
     }
     if (!error) {
         image->node = node_co_open_image(tool->graph, name, options, &error);
+    }
+    if (image->node && options->writable) {
+        tool_warn_guessed_raw(image->node, node_filename(image->node));
     }
     if (image->node) {
         unsigned perm = PERM_CONSISTENT_READ |
@@ -116,6 +145,9 @@ static int coroutine_fn main_entry(Tool *tool)
         if (strcmp(commands[i].name, name) == 0) {
             return commands[i].fn(tool, tool->argc - 1, tool->argv + 1);
         }
+    }
+    if (name[0] == '-') {
+        return img_usage_error(tool, "unrecognized option '%s'", name);
     }
     tool_error(tool, "Command not found: %s\nTry 'qemu-img --help' for more information",
                name);

@@ -22,6 +22,15 @@ bool coroutine_fn image_co_open(Tool *tool, Image *image, const char *filename,
                                 const ImageOpenOptions *options, bool image_opts);
 void coroutine_fn image_co_close(Image *image);
 
+/* Options that commands on one image share: -f, -U, --output, --image-opts, --object. */
+typedef struct ImgArgs {
+    ImageOpenOptions open;
+    bool image_opts;
+    bool json; /* --output=json */
+} ImgArgs;
+/* Take the option @c that getopt returned: 1 taken, 0 not one of them, -1 error printed. */
+int img_shared_option(const Tool *tool, ImgArgs *args, int c);
+
 /* "-o a=b,c=d" merged into @options; false with the error printed. */
 bool img_merge_options(Tool *tool, JsonValue *options, const char *text);
 

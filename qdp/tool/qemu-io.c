@@ -165,6 +165,9 @@ static bool coroutine_fn open_image(Io *io, const char *filename, const Options 
         g_error_free(error);
         return false;
     }
+    if (o->open.writable) {
+        tool_warn_guessed_raw(io->node, node_filename(io->node));
+    }
     unsigned perm = PERM_CONSISTENT_READ | (o->open.writable ? PERM_WRITE | PERM_RESIZE : 0);
     io->port = port_co_new(io->node, perm, PERM_ALL, "", NULL, NULL, &error);
     if (!io->port) {

@@ -104,6 +104,19 @@ char *tool_size_text(uint64_t bytes)
     return g_strdup_printf("%0.3g %sB", value, units[i]);
 }
 
+void tool_warn_guessed_raw(const BlockNode *node, const char *filename)
+{
+    if (node_is_guessed_raw(node)) {
+        fflush(stdout);
+        fprintf(stderr,
+                "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
+                "         Automatically detecting the format is dangerous for raw images, write "
+                "operations on block 0 will be restricted.\n"
+                "         Specify the 'raw' format explicitly to remove the restrictions.\n",
+                filename);
+    }
+}
+
 bool tool_parse_cache(const char *mode, ImageOpenOptions *options, bool *ret_writethrough)
 {
     *ret_writethrough = false;

@@ -32,6 +32,9 @@ int64_t tool_parse_size(const char *text);
 /* "64 MiB": three significant digits, as qemu-img prints. Caller frees. */
 char *tool_size_text(uint64_t bytes);
 
+/* Say so if @node, opened for writing as @filename, was only guessed to be raw. */
+void tool_warn_guessed_raw(const BlockNode *node, const char *filename);
+
 /* none, writeback, writethrough, directsync, unsafe. False for anything else. */
 bool tool_parse_cache(const char *mode, ImageOpenOptions *options, bool *ret_writethrough);
 
