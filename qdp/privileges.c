@@ -33,7 +33,10 @@ static bool number_of(const char *text, unsigned *ret)
 
 static bool look_up(const Walls *walls, Identity *ret, GError **errp)
 {
+    /* only the main thread looks names up */
+    /* cppcheck-suppress getpwnamCalled */
     struct passwd *user = walls->user ? getpwnam(walls->user) : NULL;
+    /* cppcheck-suppress getgrnamCalled */
     struct group *group = walls->group ? getgrnam(walls->group) : NULL;
 
     ret->has_user = walls->user != NULL;
