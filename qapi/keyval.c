@@ -55,7 +55,9 @@ static bool put(JsonValue *object, const char *key, const char *value, GError **
     JsonValue *old;
 
     for (char **part = parts; *part; part++) {
-        if (!key_part_ok(*part, strlen(*part))) {
+        /* the whole is no list: a key does not begin with an index */
+        if (!key_part_ok(*part, strlen(*part)) ||
+            (part == parts && g_ascii_isdigit((*part)[0]))) {
             error_set(errp, "Invalid parameter '%s'", key);
             return false;
         }

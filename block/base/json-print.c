@@ -72,6 +72,10 @@ static void append_double(GString *out, double number)
         g_string_append(out, "null");
         return;
     }
+    if (number == 0 && signbit(number)) {
+        g_string_append(out, "-0.0"); /* "-0" would read back as an integer, 0 */
+        return;
+    }
     /* the shortest text that reads back as the same number */
     for (int digits = 15; digits <= 17; digits++) {
         char fmt[8];

@@ -97,6 +97,7 @@ static void test_numbers(void)
     check_number("-9223372036854775809", JSON_DOUBLE, "-9.223372036854776e+18");
     check_number("0.1", JSON_DOUBLE, "0.1");
     check_number("1E-7", JSON_DOUBLE, "1e-07");
+    check_number("-0.0", JSON_DOUBLE, "-0.0");
     check_number("0.30000000000000004", JSON_DOUBLE, "0.30000000000000004");
     assert_refused("1e400", "JSON parse error, number out of range");
     assert_refused("01", "JSON parse error, stray '01'");

@@ -42,6 +42,8 @@ static void test_refusals(void)
     assert_refused("a.c=d,a=b", NULL, "Parameters 'a.*' used inconsistently");
     assert_refused("foo", NULL, "Expected '=' after parameter 'foo'");
     assert_refused("=x", NULL, "Invalid parameter ''");
+    assert_refused("0=10", NULL, "Invalid parameter '0'");
+    assert_refused("a=b,0.a=10", NULL, "Invalid parameter '0.a'");
     assert_refused(".b=a", NULL, "Invalid parameter '.b'");
     assert_refused("l.1=b", NULL, "Parameter 'l.0' missing");
 }
