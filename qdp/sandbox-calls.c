@@ -25,7 +25,7 @@ static const char *const calls[] = {
     "bind", "listen", "accept", "accept4", "connect", "getsockname", "getpeername",
     "getsockopt", "setsockopt", "send", "sendto", "sendmsg", "sendmmsg", "recv",
     "recvfrom", "recvmsg", "recvmmsg", "shutdown", "socketpair", "unlink", "unlinkat",
-    "umask",
+    "umask", "chdir" /* detaching comes last */,
     /* waiting */
     "poll", "ppoll", "select", "pselect6", "epoll_create1", "epoll_ctl", "epoll_wait",
     "epoll_pwait", "epoll_pwait2", "eventfd2", "signalfd4", "timerfd_create",

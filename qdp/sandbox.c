@@ -127,6 +127,13 @@ static int allow_sockets(scmp_filter_ctx filter)
     return ret;
 }
 
+/* Our own limits may be asked, not set. */
+static int allow_limits(scmp_filter_ctx filter)
+{
+    return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2,
+                            SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A2(SCMP_CMP_EQ, 0));
+}
+
 static int fill(scmp_filter_ctx filter)
 {
     const char *const *names = sandbox_calls();
@@ -135,6 +142,7 @@ static int fill(scmp_filter_ctx filter)
     for (size_t i = 0; names[i] && !ret; i++) {
         ret = allow(filter, names[i]);
     }
+    ret = ret ? ret : allow_limits(filter);
     ret = ret ? ret : allow_threads(filter);
     return ret ? ret : allow_sockets(filter);
 }
