@@ -14,6 +14,7 @@
 #include "block/base/error.h"
 #include "block/qcow2/format.h"
 #include "tests/sim/sim.h"
+#include "tests/sim/tag.h"
 
 #define EXT_GENERATION 0x51445347u /* of no meaning to anyone else: readers skip it */
 
@@ -148,6 +149,66 @@ static bool coroutine_fn copy_allocated(const Commit *c)
         offset += extent.len;
     }
     return port_co_flush(c->to) == 0;
+}
+
+/* ---- the top file, while the daemon does not write to it ---- */
+
+static BlockPort *coroutine_fn open_top(World *w, Graph *graph, bool read_only)
+{
+    g_autoptr(GError) error = NULL;
+    graph_set_open_file(graph, open_foreign, w);
+    BlockNode *node = world_co_open_node(
+        graph, world_chain_options(w, w->depth, read_only), &error);
+    BlockPort *port = node ? port_co_new(node, PERM_CONSISTENT_READ |
+                                                   (read_only ? 0 : PERM_WRITE),
+                                         PERM_ALL, "other", NULL, NULL, &error)
+                           : NULL;
+    if (!port) {
+        world_fail(w, "another program cannot open the file: %s", error->message);
+    }
+    node_co_unref(node);
+    return port;
+}
+
+bool coroutine_fn foreign_co_write(World *w, GRand *rand)
+{
+    Graph *graph = graph_new(w->loop);
+    BlockPort *port = open_top(w, graph, false);
+    bool ok = true;
+
+    for (int i = 0; i < 6 && ok; i++) {
+        uint32_t first = (uint32_t)g_rand_int_range(rand, 0, (gint32)w->size);
+        uint32_t count = (uint32_t)g_rand_int_range(rand, 1, 9);
+        count = MIN(count, w->size - first);
+        uint32_t stamp = g_rand_int_range(rand, 0, 3) ? model_new_stamp(w->model) : 0;
+        uint32_t serial = model_begin(w->model, first, count, stamp, true);
+        g_autofree uint8_t *buf = g_malloc(count * 512);
+        tag_fill(buf, first, count, stamp);
+        ok = (stamp ? port_co_write(port, first * UINT64_C(512), count * 512, buf, 0)
+                    : port_co_write_zeroes(port, first * UINT64_C(512), count * 512,
+                                           BLOCK_MAY_UNMAP)) == 0;
+        model_end(w->model, first, count, serial, ok, false);
+    }
+    uint64_t token = model_flush_begin(w->model);
+    if (port_co_flush(port) == 0) {
+        model_flush_end(w->model, token);
+    }
+    port_co_free(port);
+    graph_free(graph);
+    return ok;
+}
+
+uint8_t *coroutine_fn foreign_co_read_all(World *w)
+{
+    Graph *graph = graph_new(w->loop);
+    BlockPort *port = open_top(w, graph, true);
+    uint8_t *all = g_malloc(w->size * 512);
+    if (port_co_read(port, 0, w->size * UINT64_C(512), all, 0) < 0) {
+        world_fail(w, "another program cannot read the disk");
+    }
+    port_co_free(port);
+    graph_free(graph);
+    return all;
 }
 
 bool coroutine_fn foreign_co_commit(World *w, unsigned level)

@@ -34,12 +34,12 @@ static const Scenario scenarios[] = {
     {"commands", "snapshot, commit, relink, resize, reopen, rebase between requests",
      .weights = {[OP_WRITE] = 40, [OP_READ] = 10, [OP_ZERO] = 6, [OP_DISCARD] = 8,
                  [OP_FLUSH] = 5, [OP_SNAPSHOT] = 6, [OP_RELINK] = 5, [OP_REOPEN] = 3,
-                 [OP_RESIZE] = 4, [OP_REBASE] = 4},
+                 [OP_RESIZE] = 4, [OP_REBASE] = 4, [OP_LEND] = 4},
      SMALL, .base = 40, .no_flush = 15, .v2 = 15, .buffered = 50, .align = 40},
     {"commands-faults", "the same on storage that fails",
      .weights = {[OP_WRITE] = 40, [OP_READ] = 10, [OP_ZERO] = 6, [OP_DISCARD] = 8,
                  [OP_FLUSH] = 5, [OP_SNAPSHOT] = 5, [OP_RELINK] = 3, [OP_REOPEN] = 4,
-                 [OP_RESIZE] = 5},
+                 [OP_RESIZE] = 5, [OP_LEND] = 3},
      SMALL, .base = 40, .buffered = 50, .align = 30, .write_faults = 60,
      .sync_faults = 60, .read_faults = 30},
     {"order", "many new clusters, flushes between: what must be durable before what",
@@ -104,6 +104,10 @@ static const Scenario scenarios[] = {
      .weights = {[OP_WRITE] = 60, [OP_READ] = 6, [OP_ZERO] = 4, [OP_DISCARD] = 8,
                  [OP_FLUSH] = 4, [OP_SNAPSHOT] = 8, [OP_RELINK] = 8, [OP_REOPEN] = 5},
      SMALL, .base = 30},
+    {"lend", "others write to the file while we do not, and take internal snapshots",
+     .weights = {[OP_WRITE] = 70, [OP_READ] = 6, [OP_ZERO] = 4, [OP_DISCARD] = 6,
+                 [OP_FLUSH] = 8, [OP_LEND] = 8, [OP_RESIZE] = 1},
+     SMALL, .base = 40, .cut_one_in = {4, 24}},
     {"rebase", "another program rewrites the first cluster of a live leaf",
      .weights = {[OP_WRITE] = 70, [OP_READ] = 2, [OP_FLUSH] = 6, [OP_REBASE] = 10,
                  [OP_RESIZE] = 5, [OP_REOPEN] = 2},
@@ -268,7 +272,7 @@ char *op_describe(const SimOp *op)
 {
     static const char *const names[OP_NB] = {"write", "read", "zero", "discard", "flush",
                                              "snapshot", "relink", "reopen", "resize",
-                                             "rebase", "room"};
+                                             "rebase", "lend", "room"};
     if (op->kind == OP_RESIZE) {
         return g_strdup_printf("resize to %u", op->arg);
     }

@@ -495,7 +495,9 @@ void sim_disk_foreign_write(SimDisk *d, uint64_t offset, const void *data, uint6
 {
     make_durable(d, UINT64_MAX);
     memcpy(d->now + offset, data, len);
-    memcpy(d->durable + offset, data, len);
+    if (d->durable) {
+        memcpy(d->durable + offset, data, len);
+    }
     d->now_size = MAX(d->now_size, offset + len);
     d->durable_size = MAX(d->durable_size, offset + len);
 }

@@ -6,6 +6,7 @@
  *    world.c      one machine: its disks, graph and port; opening and closing
  *    workload.c   the guest's requests and the client's commands, executed
  *    foreign.c    what other programs do to the files meanwhile
+ *    internal.c   internal snapshots, taken by another program
  *    verify.c     after a power cut, or a clean close: is everything as promised?
  *    seed.c       one seed: one world, power cuts along its way
  *    shrink.c     the shortest list of operations that still fails
@@ -33,6 +34,7 @@ typedef enum OpKind {
     OP_REOPEN,
     OP_RESIZE,
     OP_REBASE, /* another program rewrites the first cluster */
+    OP_LEND,   /* writing stops; others write, or take an internal snapshot; it goes on */
     OP_ROOM,   /* somebody frees space on the file system */
     OP_NB,
 } OpKind;
@@ -68,6 +70,12 @@ typedef struct Scenario {
     Range cut_one_in; /* steps */
 } Scenario;
 
+/* Where an internal snapshot's tables are. */
+typedef struct InternalSnapshot {
+    uint64_t l1_offset;
+    uint32_t l1_size;
+} InternalSnapshot;
+
 /* What one seed drew from its scenario. */
 typedef struct Config {
     uint32_t cluster_bits, nb_sectors, refcount_order, workers, hot[16], nb_hot;
@@ -98,6 +106,11 @@ typedef struct World {
     GArray *sizes;     /* uint32_t: those it may have, after resizes that failed or go on */
     uint32_t generation, old_generation; /* that another program left in the header */
     uint32_t generation_file;
+    /* the last internal snapshot: of this file, with these contents; NULL: none */
+    InternalSnapshot internal;
+    unsigned internal_file;
+    uint8_t *internal_bytes;
+    uint32_t internal_sectors;
     unsigned running; /* workers inside a request */
     bool hold;
     CoQueue changed; /* running or hold */
@@ -154,6 +167,17 @@ bool coroutine_fn foreign_co_commit(World *w, unsigned level);
 void coroutine_fn foreign_co_rewrite_header(World *w);
 /* The generation that such a rewrite left, 0 if none. */
 uint32_t foreign_generation(const uint8_t *image, uint64_t len);
+
+/* Write a few sectors to the top file, which the daemon does not write to. */
+bool coroutine_fn foreign_co_write(World *w, GRand *rand);
+/* All that the chain up to the top reads as: freed with g_free(). */
+uint8_t *coroutine_fn foreign_co_read_all(World *w);
+
+/* ---- internal.c ---- */
+/* False: this image has no room for one. */
+bool internal_snapshot(SimDisk *disk, InternalSnapshot *ret);
+/* Make the image one that shows this snapshot. */
+void internal_snapshot_go(SimDisk *disk, const InternalSnapshot *snap, uint64_t size);
 
 /* ---- verify.c ---- */
 typedef enum VerifyHow {

@@ -147,6 +147,38 @@ static void coroutine_fn check_bytes(const Verify *v)
     }
 }
 
+/* What an internal snapshot holds is what it held when it was taken. Leaves the world on
+ * that snapshot. */
+static void coroutine_fn check_internal(const Verify *v)
+{
+    World *w = v->w;
+    g_autoptr(GError) error = NULL;
+    g_autofree uint8_t *buf = g_malloc(w->internal_sectors * 512);
+    unsigned level = 0;
+
+    while (level < w->depth && w->chain[level] != w->internal_file) {
+        level++;
+    }
+    if (level == w->depth) {
+        return; /* merged away by now */
+    }
+    world_co_close(w);
+    w->depth = level + 1;
+    internal_snapshot_go(w->files[w->internal_file], &w->internal,
+                         w->internal_sectors * UINT64_C(512));
+    if (!world_co_open(w, true, &error)) {
+        world_fail(w, "the internal snapshot cannot be opened: %s", error->message);
+    }
+    if (port_co_read(w->port, 0, w->internal_sectors * UINT64_C(512), buf, 0) < 0) {
+        world_fail(w, "the internal snapshot cannot be read");
+    }
+    for (uint32_t i = 0; i < w->internal_sectors; i++) {
+        if (memcmp(buf + i * 512, w->internal_bytes + i * 512, 512) != 0) {
+            world_fail(w, "sector %u of the internal snapshot has changed", i);
+        }
+    }
+}
+
 /* ---- life goes on ---- */
 
 /* Leaks are repaired, writes go on, nothing of what was there changes. */
@@ -210,6 +242,9 @@ static void coroutine_fn verify(void *opaque)
     if (v->how == VERIFY_CUT && g_rand_int_range(v->rand, 0, 4) == 0) {
         second_life(v);
     }
+    if (w->internal_bytes) {
+        check_internal(v);
+    }
 }
 
 static void run_verification(World *w, VerifyHow how, bool power_loss)
@@ -222,10 +257,10 @@ static void run_verification(World *w, VerifyHow how, bool power_loss)
         w->depth--;
     }
     v.w = world_resurrect(w, v.rand, power_loss);
-    loop_run_coroutine(v.w->loop, verify, &v);
-    if (sim_options.stock && g_rand_int_range(v.rand, 0, 40) == 0) {
-        stock_check(&v, w->chain[g_rand_int_range(v.rand, 0, (gint32)w->depth)]);
+    if (g_rand_int_range(v.rand, 0, 40) == 0 && sim_options.stock) {
+        stock_check(&v, w->chain[w->depth - 1]);
     }
+    loop_run_coroutine(v.w->loop, verify, &v);
 }
 
 void verify_in_child(World *w, VerifyHow how, bool power_loss)

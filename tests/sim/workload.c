@@ -213,6 +213,51 @@ static void coroutine_fn do_resize(World *w, const SimOp *op)
     release_guest(w);
 }
 
+/* The top file is finished, another program works on it, and we write again. */
+static void coroutine_fn lend_to_others(World *w, const SimOp *op)
+{
+    SimDisk *top = w->files[w->chain[w->depth - 1]];
+    GRand *rand = g_rand_new_with_seed(op->arg);
+
+    sim_disk_freeze(top, report_frozen_write, w);
+    verify_in_child(w, sim_host_nb_failed(w->host) ? VERIFY_CUT : VERIFY_CLOSED, false);
+    if (op->arg % 3 == 0) {
+        foreign_co_write(w, rand);
+    } else if (op->arg % 3 == 1) {
+        foreign_co_rewrite_header(w);
+    } else {
+        uint8_t *bytes = foreign_co_read_all(w);
+        if (internal_snapshot(top, &w->internal)) {
+            g_free(w->internal_bytes);
+            w->internal_bytes = bytes;
+            w->internal_file = w->chain[w->depth - 1];
+            w->internal_sectors = w->size;
+        } else {
+            g_free(bytes);
+        }
+    }
+    sim_disk_freeze(top, NULL, NULL);
+    g_rand_free(rand);
+}
+
+static void coroutine_fn do_lend(World *w, const SimOp *op)
+{
+    g_autoptr(GError) error = NULL;
+    hold_guest(w);
+    no_faults(w);
+    if (port_co_set_perm(w->port, PERM_CONSISTENT_READ, PERM_ALL, &error)) {
+        lend_to_others(w, op);
+    } else if (!sim_host_nb_failed(w->host)) {
+        world_fail(w, "cannot stop writing: %s", error->message);
+    }
+    g_clear_error(&error);
+    if (!port_co_set_perm(w->port, PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL, &error)) {
+        world_fail(w, "cannot write again: %s", error->message);
+    }
+    sim_host_set_faults(w->host, &w->cfg.faults);
+    release_guest(w);
+}
+
 static void coroutine_fn do_room(World *w)
 {
     if (w->cfg.faults.capacity) {
@@ -248,6 +293,9 @@ static void coroutine_fn do_command(World *w, const SimOp *op)
         break;
     case OP_REBASE:
         foreign_co_rewrite_header(w);
+        break;
+    case OP_LEND:
+        do_lend(w, op);
         break;
     default:
         do_room(w);
