@@ -8,7 +8,9 @@
  * The rewriter knows the header by the specification.
  */
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "block/base/endian.h"
 #include "block/base/error.h"
@@ -88,6 +90,53 @@ void coroutine_fn foreign_co_rewrite_header(World *w)
     set_generation(head, cluster, w->generation + 1);
     sim_disk_foreign_write(w->files[file], 0, head, cluster);
     w->generation++;
+    w->generation_file = file;
+}
+
+char *foreign_backing_name(const uint8_t *image, uint64_t len)
+{
+    const Qcow2DiskHeader *h = (const void *)image;
+    uint64_t offset = be64_get(h->backing_file_offset);
+    uint32_t size = be32_get(h->backing_file_size);
+    return offset && offset + size <= len ? g_strndup((const char *)image + offset, size)
+                                          : NULL;
+}
+
+/* Run the program on a copy of the file; what it changed is changed in the file. False:
+ * it failed. */
+static bool run_stock_rebase(SimDisk *disk, const char *name)
+{
+    uint64_t len;
+    const uint8_t *image = sim_disk_contents(disk, &len);
+    const char *dir = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : g_get_tmp_dir();
+    g_autofree char *path = g_strdup_printf("%s/qdp-sim-XXXXXX", dir);
+    g_autofree char *before = g_memdup(image, (guint)len), *after = NULL;
+    gsize after_len = 0;
+    int fd = mkstemp(path);
+    bool ok = fd >= 0 && write(fd, image, len) == (ssize_t)len;
+    close(fd);
+    g_autofree char *command = g_strdup_printf(
+        "qemu-img rebase -u -f qcow2 -b %s -F raw %s >/dev/null 2>&1", name, path);
+    ok = ok && system(command) == 0 && g_file_get_contents(path, &after, &after_len, NULL);
+    unlink(path);
+    for (uint64_t at = 0; ok && at < MIN(len, after_len); at += 512) {
+        uint64_t n = MIN(512, MIN(len, after_len) - at);
+        if (memcmp(before + at, after + at, n) != 0) {
+            sim_disk_foreign_write(disk, at, after + at, n);
+        }
+    }
+    return ok;
+}
+
+void coroutine_fn foreign_co_stock_rebase(World *w)
+{
+    unsigned file = w->chain[w->depth - 1];
+    g_autofree char *name = g_strdup_printf("/other-%u", w->next_op);
+    if (!run_stock_rebase(w->files[file], name)) {
+        world_fail(w, "stock qemu-img cannot rebase the live leaf");
+    }
+    g_free(w->backing_name);
+    w->backing_name = g_steal_pointer(&name);
     w->generation_file = file;
 }
 

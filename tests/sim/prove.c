@@ -22,7 +22,7 @@ static const Proof proofs[] = {
     {BREAK_Q2, "q2", "copy-order"},
     {BREAK_Q2_ZERO, "q2-zero", "reuse"},
     {BREAK_Q3, "q3", "reuse-early"},
-    {BREAK_Q4_TABLE, "q4-table", "lend"},
+    {BREAK_Q4_TABLE, "q4-table", "shared-tables"},
     {BREAK_Q4_BLOCK, "q4-block", "order-tables"},
     {BREAK_Q5, "q5", "allocate"},
     {BREAK_Q6, "q6", "reuse-slow"},

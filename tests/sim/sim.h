@@ -68,6 +68,7 @@ typedef struct Scenario {
     unsigned write_faults, sync_faults, read_faults, full;
     Range write_odds; /* of those that have faults: permille of the operations */
     Range cut_one_in; /* steps */
+    bool stock_rebase; /* by qemu-img, where there is one */
 } Scenario;
 
 /* Where an internal snapshot's tables are. */
@@ -106,6 +107,7 @@ typedef struct World {
     GArray *sizes;     /* uint32_t: those it may have, after resizes that failed or go on */
     uint32_t generation, old_generation; /* that another program left in the header */
     uint32_t generation_file;
+    char *backing_name; /* that stock's rebase put into the header of that file */
     /* the last internal snapshot: of this file, with these contents; NULL: none */
     InternalSnapshot internal;
     unsigned internal_file;
@@ -165,6 +167,10 @@ void coroutine_fn workload_worker(void *opaque);
 bool coroutine_fn foreign_co_commit(World *w, unsigned level);
 /* Rewrite the first cluster of the top file as another program does: all of it. */
 void coroutine_fn foreign_co_rewrite_header(World *w);
+/* The same by stock `qemu-img rebase -u`. */
+void coroutine_fn foreign_co_stock_rebase(World *w);
+/* The backing file that the header names: freed with g_free(), NULL if none. */
+char *foreign_backing_name(const uint8_t *image, uint64_t len);
 /* The generation that such a rewrite left, 0 if none. */
 uint32_t foreign_generation(const uint8_t *image, uint64_t len);
 

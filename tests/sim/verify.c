@@ -40,6 +40,12 @@ static void check_header(const Verify *v, unsigned file)
         foreign_generation(image, len) != v->w->generation) {
         world_fail(v->w, "what another program wrote into the header is gone (Q9)");
     }
+    g_autofree char *name = foreign_backing_name(image, len);
+    if (v->w->backing_name && file == v->w->generation_file &&
+        g_strcmp0(name, v->w->backing_name) != 0) {
+        world_fail(v->w, "the header names %s, not %s as rebase left it (Q9)",
+                   name ? name : "no backing file", v->w->backing_name);
+    }
 }
 
 static void stock_check(const Verify *v, unsigned file)

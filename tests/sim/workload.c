@@ -153,6 +153,7 @@ static void coroutine_fn do_relink(World *w)
     const char *top = sim_disk_name(w->files[w->chain[level]]);
     const char *base = sim_disk_name(w->files[w->chain[level - 1]]);
     no_faults(w);
+    g_clear_pointer(&w->internal_bytes, g_free); /* what lies under it may change */
     if (foreign_co_commit(w, level)) {
         memmove(&w->chain[level], &w->chain[level + 1],
                 (w->depth - level - 1) * sizeof(w->chain[0]));
@@ -292,7 +293,11 @@ static void coroutine_fn do_command(World *w, const SimOp *op)
         do_resize(w, op);
         break;
     case OP_REBASE:
-        foreign_co_rewrite_header(w);
+        if (w->scenario->stock_rebase && sim_options.stock) {
+            foreign_co_stock_rebase(w);
+        } else {
+            foreign_co_rewrite_header(w);
+        }
         break;
     case OP_LEND:
         do_lend(w, op);
