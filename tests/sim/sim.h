@@ -68,6 +68,7 @@ typedef struct Scenario {
     unsigned write_faults, sync_faults, read_faults, full;
     Range write_odds; /* of those that have faults: permille of the operations */
     Range cut_one_in; /* steps */
+    bool snapshots_only; /* what others do when they are lent the file */
     bool stock_rebase; /* by qemu-img, where there is one */
 } Scenario;
 
@@ -129,6 +130,7 @@ typedef struct SimOptions {
     bool silent;         /* do not say why a seed fails */
     int64_t only_cut;    /* cut at this step alone; -1: as the seed says */
     bool every_cut;      /* cut at each step */
+    bool cut_more;       /* cut four times as often */
     const GArray *keep;  /* guint: only these operations; NULL: all */
 } SimOptions;
 extern SimOptions sim_options;

@@ -222,9 +222,9 @@ static void coroutine_fn lend_to_others(World *w, const SimOp *op)
 
     sim_disk_freeze(top, report_frozen_write, w);
     verify_in_child(w, sim_host_nb_failed(w->host) ? VERIFY_CUT : VERIFY_CLOSED, false);
-    if (op->arg % 3 == 0) {
+    if (op->arg % 3 == 0 && !w->scenario->snapshots_only) {
         foreign_co_write(w, rand);
-    } else if (op->arg % 3 == 1) {
+    } else if (op->arg % 3 == 1 && !w->scenario->snapshots_only) {
         foreign_co_rewrite_header(w);
     } else {
         uint8_t *bytes = foreign_co_read_all(w);
