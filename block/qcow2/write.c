@@ -64,8 +64,11 @@ static int coroutine_fn fill_table(Qcow2 *q, uint64_t offset, uint64_t old, bool
     if (!old) {
         /* Written out even where zeros are read: a full disk shows now, to the one who
          * asked, and not when a flush must write the table. */
+        int ret = node_co_write_zero_data(q->file, offset, q->cluster_size);
+        /* order: Q4. Said when it is written: an epoch that began meanwhile takes the flag
+         * along, but its sync need not cover the table */
         q->copied_since_sync |= !zero;
-        return node_co_write_zero_data(q->file, offset, q->cluster_size);
+        return ret;
     }
     uint8_t *buf = disk_buffer_try_alloc(4096, MAX(q->cluster_size, 4096));
     if (!buf) {
