@@ -81,8 +81,12 @@ static BlockNode *coroutine_fn open_fresh(const BlockNode *base, GError **errp)
         .has_discard = true,
         .discard_unmap = base->discard_unmap,
     };
-    return open_co_file_name(base->graph, base->filename, base->drv->name, NULL, &inherit,
-                             errp);
+    /* What the node was told to be (a window of a file, say: its plain name would open
+     * other data), but its backing file as the header names it now: that is what external
+     * programs have changed. */
+    g_autoptr(JsonValue) options = node_name_options(base);
+    json_free(json_object_take(options, "backing"));
+    return open_co_options(base->graph, options, &inherit, errp);
 }
 
 /* Drained. Put @fresh under @overlay; what stood there goes with its last reference. */
