@@ -87,7 +87,7 @@ bool seed_passes(const Scenario *scenario, uint32_t seed)
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
-        alarm(120);
+        alarm(600);
         run(scenario, seed);
         fflush(stdout);
         _exit(0);
