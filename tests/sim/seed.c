@@ -87,7 +87,7 @@ bool seed_passes(const Scenario *scenario, uint32_t seed)
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
-        alarm(600);
+        alarm(sim_options.cut_more ? 100 : 240);
         run(scenario, seed);
         fflush(stdout);
         _exit(0);

@@ -274,7 +274,7 @@ void verify_in_child(World *w, VerifyHow how, bool power_loss)
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
-        alarm(300);
+        alarm(200);
         run_verification(w, how, power_loss);
         _exit(0);
     }
