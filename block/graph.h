@@ -24,6 +24,9 @@ typedef struct GraphEvents {
     /* BLOCK_IMAGE_CORRUPTED: metadata contradicts itself; offset/size -1 = unknown. */
     void (*image_corrupted)(void *opaque, const BlockNode *node, const char *msg,
                             int64_t offset, int64_t size, bool fatal);
+    /* A node lost its last writer and could not write all of its metadata; there is no
+     * request and no command to tell it to. */
+    void (*release_failed)(void *opaque, const BlockNode *node, const char *msg);
 } GraphEvents;
 
 typedef DiskFile *GraphOpenFile(void *opaque, Loop *loop, const char *filename,

@@ -51,7 +51,14 @@ void coroutine_fn port_co_free(BlockPort *port)
     list_remove(&port->in_graph);
     BlockNode *root = port->root;
     edge_unlink(port->edge);
-    perm_co_update(root, NULL);
+    GError *error = NULL;
+    if (!perm_co_update(root, &error)) {
+        const GraphEvents *events = root->graph->events;
+        if (events && events->release_failed) {
+            events->release_failed(root->graph->events_opaque, root, error->message);
+        }
+        g_error_free(error);
+    }
     node_co_unref(root);
     g_free(port->name);
     g_free(port);

@@ -305,6 +305,7 @@ int main(int argc, char **argv)
     int ret;
 
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error of the write: EFBIG */
     d->cmdline = cmdline_parse(argc, argv, &error);
     if (!d->cmdline) {
         log_error("%s", error->message);

@@ -78,9 +78,15 @@ static void image_corrupted(void *opaque, const BlockNode *node, const char *msg
                                           size >= 0, size, fatal);
 }
 
+static void release_failed(void *opaque, const BlockNode *node, const char *msg)
+{
+    log_error("node %s: %s", node_name(node), msg);
+}
+
 const GraphEvents qmp_graph_events = {
     .io_error = io_error,
     .image_corrupted = image_corrupted,
+    .release_failed = release_failed,
 };
 
 static void job_status_changed(void *opaque, const char *id, JobStatus status)
