@@ -178,12 +178,42 @@ bool coroutine_fn file_co_open(BlockNode *node, const BlockdevOptions *options,
     return true;
 }
 
+/* Do both mean one file, or one device? */
+static bool is_same_file(int a, int b)
+{
+    struct stat x, y;
+    if (fstat(a, &x) < 0 || fstat(b, &y) < 0) {
+        return false;
+    }
+    if (S_ISBLK(x.st_mode) && S_ISBLK(y.st_mode)) {
+        return x.st_rdev == y.st_rdev;
+    }
+    return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* The node's file once more, for writing or for reading. */
+static DiskFile *open_again(BlockNode *node, const FileState *s, bool writing, GError **errp)
+{
+    int old_fd = disk_file_fd(s->tracked.disk);
+    DiskFile *disk = open_disk(node, s, writing, errp);
+    if (disk && old_fd >= 0 && !is_same_file(old_fd, disk_file_fd(disk))) {
+        disk_file_free(disk);
+        error_set(errp, "Could not open '%s': the name means another file now", s->path);
+        return NULL;
+    }
+    return disk;
+}
+
 bool coroutine_fn file_co_set_writing(BlockNode *node, bool writing, GError **errp)
 {
     FileState *s = node->state;
     int old_fd = disk_file_fd(s->tracked.disk);
     if (writing && !file_may_write(node, s, errp)) {
         return false;
+    }
+    if (writing && s->lock_weakened) {
+        s->lock_weakened = !file_lock(node, s, old_fd, true, errp);
+        return !s->lock_weakened;
     }
     if (writing == s->opened_rw) {
         return true;
@@ -195,17 +225,19 @@ bool coroutine_fn file_co_set_writing(BlockNode *node, bool writing, GError **er
     }
     /* order: our own old lock must not stand in the way of the new one */
     file_lock_weaken(node, s, old_fd, !writing);
-    DiskFile *disk = open_disk(node, s, writing, errp);
+    DiskFile *disk = open_again(node, s, writing, writing ? errp : NULL);
     if (disk) {
         disk_file_free(s->tracked.disk);
         tracked_file_init(&s->tracked, disk);
+        s->lock_weakened = false;
         s->opened_rw = writing; /* sync_failed stays: the pages that it is about do (Q13) */
         node->request_align = s->tracked.info.offset_align;
         node->mem_align = s->tracked.info.mem_align;
         node->length = round_up(s->tracked.known_size, 512);
-    } else if (old_fd >= 0) {
-        file_lock(node, s, old_fd, s->opened_rw, NULL);
+    } else if (old_fd >= 0) { /* out of reach by its name: renamed, or behind a wall */
+        file_lock(node, s, old_fd, false, NULL);
+        s->lock_weakened = s->opened_rw;
     }
     graph_drain_end(&drain);
-    return disk != NULL;
+    return disk != NULL || !writing;
 }

@@ -11,12 +11,15 @@ typedef struct FileState {
     DiskAio aio;
     OnOffAuto locking;
     bool opened_rw;
+    bool lock_weakened; /* opened read-write still, though nobody writes */
     bool sync_failed; /* Q13: no flush succeeds before a reopen */
 } FileState;
 
 bool coroutine_fn file_co_open(BlockNode *node, const BlockdevOptions *options,
                                const OpenInherit *inherit, GError **errp);
-/* Swap between read-write (direct as configured) and read-only (buffered). Drained. */
+/* Swap between read-write (direct as configured) and read-only (buffered). Drained. The
+ * file stays the one that it was, whatever its name means by now: who may write again is
+ * refused then; who stops keeps the descriptor that there is. */
 bool coroutine_fn file_co_set_writing(BlockNode *node, bool writing, GError **errp);
 
 /* Lock @fd as the node's `locking` asks; false and *errp when somebody else holds it. */
