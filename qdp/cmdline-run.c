@@ -81,18 +81,17 @@ static bool coroutine_fn co_nbd_server(const MonitorHost *host, const char *arg,
         options->has_max_connections ? options->max_connections : 0, errp);
 }
 
-static bool refuse_object(const char *arg, GError **errp)
+static bool coroutine_fn co_object(const char *arg, GError **errp)
 {
-    g_autoptr(JsonValue) json = keyval_parse(arg, "qom-type", NULL, errp);
-    const JsonValue *type;
+    g_autoptr(JsonValue) json = parse_arg(arg, "qom-type", errp);
+    g_autoptr(ObjectOptions) options = NULL;
 
-    if (json) {
-        type = json_object_lookup(json, "qom-type");
-        error_set(errp, "Parameter 'qom-type' %s%s%s",
-                  type ? "does not accept value '" : "is missing",
-                  type ? json_get_string(type) : "", type ? "'" : "");
+    if (!json) {
+        return false;
     }
-    return false;
+    options = arg[0] == '{' ? qapi_ObjectOptions_from_json(json, NULL, errp)
+                            : qapi_ObjectOptions_from_keyval(json, NULL, errp);
+    return options && qmp_object_add(options, errp);
 }
 
 static bool coroutine_fn co_listen_slice(const MonitorHost *host, const char *slice,
@@ -137,7 +136,7 @@ static bool coroutine_fn co_option(const MonitorHost *host, ChardevTable *charde
     case OPTION_NBD_SERVER:
         return co_nbd_server(host, option->arg, errp);
     case OPTION_OBJECT:
-        return refuse_object(option->arg, errp);
+        return co_object(option->arg, errp);
     case OPTION_QMP:
         return qmp_co_option(host->monitor, host->loop, option->arg, errp);
     case OPTION_TRACE:

@@ -291,7 +291,7 @@ static bool answered(const Cmdline *cmdline)
             return true;
         }
         if (option->kind == OPTION_OBJECT && !g_strcmp0(option->arg, "help")) {
-            puts("List of user creatable objects:");
+            puts("List of user creatable objects:\n  iothread");
             return true;
         }
     }

@@ -236,7 +236,7 @@ static int wait_events(Loop *loop, struct epoll_event *events, int64_t timeout_n
     return epoll_wait(be->epfd, events, EVENTS_PER_WAIT, timeout_ms);
 }
 
-static void epoll_turn(Loop *loop, int64_t timeout_ns)
+static bool epoll_turn(Loop *loop, int64_t timeout_ns)
 {
     EpollState *be = loop->be;
     struct epoll_event events[EVENTS_PER_WAIT];
@@ -253,6 +253,7 @@ static void epoll_turn(Loop *loop, int64_t timeout_ns)
             dispatch(loop, fd, state->generation, wanted(state));
         }
     }
+    return n > 0 || be->nb_always;
 }
 
 const LoopBackend loop_backend_epoll = {

@@ -28,8 +28,8 @@ typedef struct LoopBackend {
     /* NULL: this backend has no disk operations of its own. */
     void (*disk_start)(Loop *loop, DiskOp *op);
     /* Submit everything, wait up to timeout_ns (-1: for ever, 0: do not wait) and run
-     * the callbacks of what completed. */
-    void (*turn)(Loop *loop, int64_t timeout_ns);
+     * the callbacks of what completed. False: nothing had. */
+    bool (*turn)(Loop *loop, int64_t timeout_ns);
 } LoopBackend;
 
 extern const LoopBackend loop_backend_uring;
@@ -53,6 +53,10 @@ struct Loop {
     DiskFile *judged; /* did inline I/O in this round (disk.c); NULL when it is freed */
     LoopTimer **timers;     /* a binary heap */
     int nb_timers, max_timers;
+    struct {
+        int64_t max_ns, now_ns; /* look so long before sleeping; now_ns adapts */
+        unsigned grow, shrink;
+    } poll;
     LoopTimer trim;         /* armed while there are stacks to give back */
     uint64_t trim_turns;    /* stats.turns when it was armed */
     /* loop_post() */
@@ -66,7 +70,7 @@ struct Loop {
     ThreadPool *threads;
     LaioContext *laio;
     struct {
-        uint64_t turns, system_calls, inline_ops, submitted_ops, completions;
+        uint64_t turns, system_calls, inline_ops, submitted_ops, completions, polls;
     } stats;
 };
 

@@ -439,9 +439,10 @@ static void submit_and_wait(struct io_uring *ring, int64_t timeout_ns)
     }
 }
 
-static void uring_turn(Loop *loop, int64_t timeout_ns)
+static bool uring_turn(Loop *loop, int64_t timeout_ns)
 {
     UringState *be = loop->be;
+    bool progress = false;
     Aside done;
 
     loop->stats.system_calls++;
@@ -450,6 +451,7 @@ static void uring_turn(Loop *loop, int64_t timeout_ns)
     for (unsigned i = 0; be->aside && i < be->aside->len; i++) {
         done = g_array_index(be->aside, Aside, i); /* callbacks may add to it */
         dispatch(loop, &done);
+        progress = true;
     }
     if (be->aside) {
         g_array_set_size(be->aside, 0);
@@ -460,7 +462,9 @@ static void uring_turn(Loop *loop, int64_t timeout_ns)
             break;
         }
         dispatch(loop, &done);
+        progress = true;
     }
+    return progress;
 }
 
 const LoopBackend loop_backend_uring = {

@@ -27,6 +27,7 @@
 /* Stacks go back to the system after a second with fewer turns than this. */
 #define TRIM_NS    INT64_C(1000000000)
 #define TRIM_TURNS 100
+#define POLL_FIRST_NS 4000 /* the first step when polling grows */
 
 static void trim_fired(LoopTimer *timer);
 
@@ -224,6 +225,45 @@ static void trim_arm(Loop *loop)
     }
 }
 
+/* What was worth waiting for came after @waited_ns: look longer next time, or give up on
+ * looking when it was in vain. */
+static void adapt_poll(Loop *loop, int64_t waited_ns)
+{
+    if (waited_ns <= loop->poll.now_ns) {
+        return;
+    }
+    if (waited_ns > loop->poll.max_ns) {
+        loop->poll.now_ns = loop->poll.shrink ? loop->poll.now_ns / loop->poll.shrink : 0;
+    } else {
+        int64_t longer = loop->poll.now_ns * (loop->poll.grow ? loop->poll.grow : 2);
+        loop->poll.now_ns = CLAMP(longer, MIN(POLL_FIRST_NS, loop->poll.max_ns),
+                                  loop->poll.max_ns);
+    }
+}
+
+/* Wait without sleeping for a while: waking a thread costs more than most requests. */
+static void poll_and_wait(Loop *loop, int64_t timeout_ns)
+{
+    int64_t start = loop_clock_read();
+    int64_t budget = loop->poll.now_ns;
+
+    if (timeout_ns >= 0) {
+        budget = MIN(budget, timeout_ns);
+    }
+    for (int64_t now = start; now - start < budget; now = loop_clock_read()) {
+        loop->stats.polls++;
+        if (loop->backend->turn(loop, 0) || has_ready(loop)) {
+            return;
+        }
+    }
+    if (timeout_ns >= 0) {
+        timeout_ns = MAX(timeout_ns - (loop_clock_read() - start), 0);
+    }
+    if (loop->backend->turn(loop, timeout_ns)) {
+        adapt_poll(loop, loop->now_ns - start);
+    }
+}
+
 static void turn(Loop *loop)
 {
     loop->stats.turns++;
@@ -256,7 +296,19 @@ static void turn(Loop *loop)
         timeout = loop_timers_next(loop) - loop_clock_read();
         timeout = MAX(timeout, 0);
     }
-    loop->backend->turn(loop, timeout);
+    if (timeout && loop->poll.max_ns) {
+        poll_and_wait(loop, timeout);
+    } else {
+        loop->backend->turn(loop, timeout);
+    }
+}
+
+void loop_set_polling(Loop *loop, int64_t max_ns, unsigned grow, unsigned shrink)
+{
+    loop->poll.max_ns = max_ns;
+    loop->poll.now_ns = MIN(loop->poll.now_ns, max_ns);
+    loop->poll.grow = grow;
+    loop->poll.shrink = shrink;
 }
 
 void loop_clock_update(Loop *loop)
@@ -411,4 +463,5 @@ void loop_stats_foreach(Loop *loop,
     visit(opaque, "inline-ops", loop->stats.inline_ops);
     visit(opaque, "submitted-ops", loop->stats.submitted_ops);
     visit(opaque, "completions", loop->stats.completions);
+    visit(opaque, "polls", loop->stats.polls);
 }

@@ -139,6 +139,11 @@ ssize_t coroutine_fn sock_co_send_all(Loop *loop, int fd, const void *buf, size_
 typedef int LoopThreadFn(void *opaque);
 int coroutine_fn loop_co_run_in_thread(Loop *loop, LoopThreadFn *fn, void *opaque);
 
+/* Poll for at most @max_ns before sleeping (0, the default: never); the time adapts: it grows
+ * by @grow when a little longer would have helped (0: by 2), is divided by @shrink when it
+ * was in vain (0: none at once). */
+void loop_set_polling(Loop *loop, int64_t max_ns, unsigned grow, unsigned shrink);
+
 /* Counters of the loop, for QMP and tests: turns, system calls, inline operations,
  * submissions.  Appends "name value" pairs by calling @visit. */
 void loop_stats_foreach(Loop *loop,

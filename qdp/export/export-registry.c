@@ -10,6 +10,7 @@
 #include "block/base/error.h"
 #include "block/node.h"
 #include "qdp/export/export.h"
+#include "qdp/export/iothread.h"
 #include "qdp/export/nbd.h"
 #include "qdp/trace.h"
 
@@ -19,6 +20,7 @@ typedef struct Export {
     char *node_name;
     bool shutting_down;
     NbdExport *nbd;
+    IoThread *iothread; /* NULL: none was named */
 } Export;
 
 struct ExportRegistry {
@@ -27,6 +29,7 @@ struct ExportRegistry {
     void *opaque;
     NbdServer *nbd;
     ListLink exports;
+    IoThreadTable iothreads;
 };
 
 ExportRegistry *export_registry_new(Graph *graph, const ExportEvents *events,
@@ -37,6 +40,7 @@ ExportRegistry *export_registry_new(Graph *graph, const ExportEvents *events,
     registry->events = events;
     registry->opaque = opaque;
     list_init(&registry->exports);
+    iothread_table_init(&registry->iothreads, graph_loop(graph));
     return registry;
 }
 
@@ -44,6 +48,7 @@ void export_registry_free(ExportRegistry *registry)
 {
     if (registry) {
         g_assert(list_empty(&registry->exports) && !registry->nbd);
+        iothread_table_fini(&registry->iothreads);
         g_free(registry);
     }
 }
@@ -68,6 +73,17 @@ bool export_exists(ExportRegistry *registry, const char *id)
 bool export_nbd_running(const ExportRegistry *registry)
 {
     return registry->nbd != NULL;
+}
+
+bool export_iothread_add(ExportRegistry *registry, const char *id,
+                         const IothreadProperties *properties, GError **errp)
+{
+    return iothread_add(&registry->iothreads, id, properties, errp);
+}
+
+bool export_iothread_del(ExportRegistry *registry, const char *id, GError **errp)
+{
+    return iothread_del(&registry->iothreads, id, errp);
 }
 
 bool coroutine_fn export_co_nbd_start(ExportRegistry *registry,
@@ -132,10 +148,6 @@ bool coroutine_fn export_co_add(ExportRegistry *registry,
         error_set(errp, "Block export id '%s' is already in use", options->id);
         return false;
     }
-    if (options->iothread) {
-        error_set(errp, "iothread \"%s\" not found", options->iothread);
-        return false;
-    }
     BlockNode *node = graph_lookup_node(registry->graph, options->node_name, errp);
     if (!node) {
         return false;
@@ -144,14 +156,21 @@ bool coroutine_fn export_co_add(ExportRegistry *registry,
         error_set(errp, "Cannot export read-only node as writable");
         return false;
     }
+    IoThread *iothread = NULL;
+    if (options->iothread &&
+        !(iothread = iothread_get(&registry->iothreads, options->iothread, errp))) {
+        return false;
+    }
     NbdExport *nbd = add_nbd(registry, options, node, errp);
     if (!nbd) {
+        iothread_put(&registry->iothreads, iothread);
         return false;
     }
     Export *export = g_new0(Export, 1);
     export->id = g_strdup(options->id);
     export->node_name = g_strdup(options->node_name);
     export->nbd = nbd;
+    export->iothread = iothread;
     TRACE(TRACE_EXPORT_ADD, "id=%s node=%s", export->id, export->node_name);
     list_prepend(&registry->exports,
                  &export->link); /* compat: the newest is listed first */
@@ -163,6 +182,7 @@ static void coroutine_fn remove_export(ExportRegistry *registry, Export *export)
     export->shutting_down = true;
     nbd_export_co_free(registry->nbd, export->nbd);
     TRACE(TRACE_EXPORT_DEL, "id=%s node=%s", export->id, export->node_name);
+    iothread_put(&registry->iothreads, export->iothread);
     list_remove(&export->link);
     if (registry->events && registry->events->deleted) {
         registry->events->deleted(registry->opaque, export->id);

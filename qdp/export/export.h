@@ -45,6 +45,10 @@ bool coroutine_fn export_co_del(ExportRegistry *registry, const char *id,
 BlockExportInfoList *export_query(ExportRegistry *registry);
 /* Does an export with this id exist? */
 bool export_exists(ExportRegistry *registry, const char *id);
+/* object-add and object-del of iothread objects; exports use them by name. */
+bool export_iothread_add(ExportRegistry *registry, const char *id,
+                         const IothreadProperties *properties, GError **errp);
+bool export_iothread_del(ExportRegistry *registry, const char *id, GError **errp);
 /* At quit: stop everything, wait for everything. */
 void coroutine_fn export_co_shutdown(ExportRegistry *registry);
 

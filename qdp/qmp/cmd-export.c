@@ -87,10 +87,6 @@ bool coroutine_fn qmp_block_export_add(const BlockExportOptions *args, GError **
         error_set(errp, "Cannot find device='' nor node-name='%s'", args->node_name);
         return false;
     }
-    if (args->iothread) {
-        error_set(errp, "iothread \"%s\" not found", args->iothread);
-        return false;
-    }
     if (args->u.nbd.has_allocation_depth && args->u.nbd.allocation_depth) {
         error_set(errp, "The context 'qemu:allocation-depth' is not supported");
         return false;

@@ -23,7 +23,7 @@ static const char help[] =
     "  --bs BYTES --depth N --connections N --range BYTES --step BYTES\n"
     "  --order random|seq|once    once: every block one time, scattered\n"
     "  --flush-every N  --fua     durability of writes\n"
-    "  --seconds S --warmup S --ops N\n"
+    "  --seconds S --warmup S --ops N --spin US (poll before sleeping)\n"
     "  --verify --seed N          write or check contents keyed by the offset\n"
     "  --structured --pid PID\n"
     "Sizes take k, M, G, T. The result is JSON on standard output.\n";
@@ -151,6 +151,7 @@ static int parse_options(Load *load, int argc, char **argv)
         FUA,
         SECS,
         WARM,
+        SPIN,
         OPS,
         VERIFY,
         SEED,
@@ -171,6 +172,7 @@ static int parse_options(Load *load, int argc, char **argv)
         {"fua", 0, NULL, FUA},
         {"seconds", 1, NULL, SECS},
         {"warmup", 1, NULL, WARM},
+        {"spin", 1, NULL, SPIN},
         {"ops", 1, NULL, OPS},
         {"verify", 0, NULL, VERIFY},
         {"seed", 1, NULL, SEED},
@@ -217,6 +219,9 @@ static int parse_options(Load *load, int argc, char **argv)
             break;
         case WARM:
             load->warmup = atof(optarg);
+            break;
+        case SPIN:
+            load->spin_ns = (uint64_t)(atof(optarg) * 1000);
             break;
         case OPS:
             load->max_ops = parse_size(optarg);

@@ -44,6 +44,7 @@ typedef struct Load {
     Order order;
     uint64_t max_ops; /* 0 = by time */
     double seconds, warmup;
+    uint64_t spin_ns; /* poll so long for replies before sleeping */
     uint64_t seed;
     _Atomic bool stop; /* send nothing new */
     _Atomic bool measuring;

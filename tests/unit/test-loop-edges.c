@@ -409,6 +409,74 @@ static void test_idle(gconstpointer opaque)
     loop_end();
 }
 
+/* ---- polling ---- */
+
+static void count_polls(void *opaque, const char *name, uint64_t value)
+{
+    if (strcmp(name, "polls") == 0) {
+        *(uint64_t *)opaque = value;
+    }
+}
+
+typedef struct PingPong {
+    SockOp recv;
+    LoopTimer timer;
+    int other;
+    int left;
+    char byte;
+} PingPong;
+
+static void ping_came(SockOp *op, ssize_t result)
+{
+    PingPong *p = container_of(op, PingPong, recv);
+
+    g_assert_cmpint(result, ==, 1);
+    if (--p->left > 0) { /* the next comes in a moment: what polling is for */
+        loop_timer_arm(&p->timer, loop_now_ns(loop) + 200000);
+        sock_recv(op, &p->byte, 1);
+    } else {
+        loop_stop(loop);
+    }
+}
+
+static void ping(LoopTimer *timer)
+{
+    PingPong *p = container_of(timer, PingPong, timer);
+    g_assert_cmpint(write(p->other, "x", 1), ==, 1);
+}
+
+/* Looks before it sleeps, as long as that pays; timers keep their time; off is off. */
+static void test_polling(gconstpointer opaque)
+{
+    uint64_t polls = 0, after = 0;
+    PingPong p = {.left = 50};
+    int fd[2];
+
+    if (!loop_begin(opaque)) {
+        return;
+    }
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), ==, 0);
+    p.other = fd[1];
+    sock_op_init(&p.recv, loop, fd[0], ping_came);
+    loop_timer_init(&p.timer, loop, ping);
+    loop_set_polling(loop, 100000000, 0, 0);
+    sock_recv(&p.recv, &p.byte, 1);
+    loop_timer_arm(&p.timer, loop_now_ns(loop) + 200000);
+    loop_run(loop);
+    loop_stats_foreach(loop, count_polls, &polls);
+    g_assert_cmpuint(polls, >, 50);
+    loop_set_polling(loop, 0, 0, 0);
+    p.left = 10;
+    sock_recv(&p.recv, &p.byte, 1);
+    loop_timer_arm(&p.timer, loop_now_ns(loop) + 200000);
+    loop_run(loop);
+    loop_stats_foreach(loop, count_polls, &after);
+    g_assert_cmpuint(after, ==, polls);
+    close(fd[0]);
+    close(fd[1]);
+    loop_end();
+}
+
 /* ---- io_uring refused ---- */
 
 static void refuse_uring(int error)
@@ -454,7 +522,8 @@ int main(int argc, char **argv)
     } all[] = {{"reuse-socket", test_reuse_socket}, {"reuse-watch", test_reuse_watch},
                {"no-socket", test_no_socket},       {"full-ring", test_full_ring},
                {"blocked-send", test_blocked_send}, {"big-send", test_big_send},
-               {"posts", test_posts},               {"idle", test_idle}};
+               {"posts", test_posts},               {"idle", test_idle},
+               {"polling", test_polling}};
 
     g_test_init(&argc, &argv, NULL);
     for (int kind = LOOP_URING; kind <= LOOP_EPOLL; kind++) {
