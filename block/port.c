@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 
+#include "block/base/ablate.h"
 #include "block/graph-private.h"
 
 static int check_request(const BlockPort *port, const BlockRequest *req)
@@ -106,7 +107,7 @@ static void request_start(BlockRequest *req)
         return;
     }
     if (req->op <= BLOCK_WRITE && !(req->flags & BLOCK_FUA) && req->len > 0 &&
-        resolve_and_submit(req)) {
+        !ablated(ABLATE_DIRECT_PATH) && resolve_and_submit(req)) {
         return;
     }
     Coroutine *co = coroutine_try_new(request_entry, req, CO_STACK_DATA);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "block/base/ablate.h"
 #include "block/base/error.h"
 #include "qdp/cmdline.h"
 
@@ -18,6 +19,7 @@ typedef struct OptionSpec {
 } OptionSpec;
 
 static const OptionSpec specs[] = {
+    {"ablate", OPTION_ABLATE, true, false},
     {"blockdev", OPTION_BLOCKDEV, true, true},
     {"chardev", OPTION_CHARDEV, true, true},
     {"chroot", OPTION_CHROOT, true, false},
@@ -141,6 +143,11 @@ static bool take_globals(Cmdline *cmdline, GError **errp)
             cmdline->walls.user = option->arg;
         } else if (option->kind == OPTION_GROUP) {
             cmdline->walls.group = option->arg;
+        } else if (option->kind == OPTION_ABLATE) {
+            if (strcmp(option->arg, "help") && !ablate_set(option->arg, errp)) {
+                g_prefix_error(errp, "%s %s: ", option->word, option->arg);
+                return false;
+            }
         } else if (option->kind == OPTION_SANDBOX) {
             if (!parse_sandbox(&cmdline->walls, option, errp)) {
                 return false;

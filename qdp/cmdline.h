@@ -19,6 +19,7 @@
 typedef enum OptionKind {
     OPTION_HELP,
     OPTION_VERSION,
+    OPTION_ABLATE,
     OPTION_BLOCKDEV,
     OPTION_CHARDEV,
     OPTION_CHROOT,

@@ -21,6 +21,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "block/base/ablate.h"
 #include "block/base/error.h"
 #include "qapi/qapi-events.h"
 #include "qdp/chardev-bridge.h"
@@ -290,6 +291,11 @@ static bool answered(const Cmdline *cmdline)
             trace_print_names();
             return true;
         }
+        if (option->kind == OPTION_ABLATE && !g_strcmp0(option->arg, "help")) {
+            g_autofree char *names = ablate_names();
+            fputs(names, stdout);
+            return true;
+        }
         if (option->kind == OPTION_OBJECT && !g_strcmp0(option->arg, "help")) {
             puts("List of user creatable objects:\n  iothread");
             return true;
@@ -306,6 +312,7 @@ int main(int argc, char **argv)
 
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error of the write: EFBIG */
+    ablate_from_environment();
     d->cmdline = cmdline_parse(argc, argv, &error);
     if (!d->cmdline) {
         log_error("%s", error->message);

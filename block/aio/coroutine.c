@@ -15,6 +15,7 @@
 
 #include "block/aio/coroutine-private.h"
 #include "block/aio/loop-private.h"
+#include "block/base/ablate.h"
 
 #if CO_ASAN
 #define STACK_FACTOR 2
@@ -118,6 +119,9 @@ static void coroutine_put(Coroutine *co)
     StackPool *pool = &pools[co->kind];
     unsigned keep = co->kind == CO_STACK_DATA ? POOL_MAX : CONTROL_MAX;
 
+    if (ablated(ABLATE_STACK_POOL)) {
+        keep = 0;
+    }
     if (pool->count >= keep) {
         stack_unmap(co);
         return;

@@ -19,6 +19,7 @@
 
 #include "block/aio/coroutine-private.h"
 #include "block/aio/disk-private.h"
+#include "block/base/ablate.h"
 #include "block/base/error.h"
 #include "block/base/iov.h"
 
@@ -105,7 +106,7 @@ DiskFile *disk_file_new(Loop *loop, int fd, const char *name, DiskAio aio, GErro
         return NULL;
     }
     file->engine = choose_engine(loop, &file->info, aio);
-    bool forced = force_engine();
+    bool forced = force_engine() || ablated(ABLATE_INLINE_IO);
     file->inline_all = file->info.sync_by_nature && !forced;
     file->inline_reads = !file->info.sync_by_nature && !file->info.direct && !forced;
     return g_steal_pointer(&file);
@@ -184,6 +185,9 @@ static void start_on_engine(Loop *loop, DiskOp *op)
         return;
     case DISK_ENGINE_LAIO:
         if (laio_start(loop, op)) {
+            if (ablated(ABLATE_SUBMIT_BATCH)) {
+                laio_flush(loop);
+            }
             return;
         }
         break;

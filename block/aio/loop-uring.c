@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "block/aio/disk-private.h"
+#include "block/base/ablate.h"
 #include "block/base/error.h"
 
 #define SQ_ENTRIES 128
@@ -390,6 +391,11 @@ static void uring_disk_start(Loop *loop, DiskOp *op)
         break;
     }
     set_data(sqe, op, TAG_DISK);
+    if (ablated(ABLATE_SUBMIT_BATCH)) {
+        UringState *be = loop->be;
+        loop->stats.system_calls++;
+        io_uring_submit(&be->ring); /* what it refuses goes with the turn */
+    }
 }
 
 static void disk_completed(Loop *loop, DiskOp *op, int res)

@@ -17,6 +17,7 @@
  */
 #include <errno.h>
 
+#include "block/base/ablate.h"
 #include "block/break.h"
 #include "block/qcow2/qcow2.h"
 
@@ -29,6 +30,9 @@
 
 static uint64_t window_clusters(const Qcow2 *q, uint64_t want)
 {
+    if (ablated(ABLATE_ALLOC_WINDOW)) {
+        return want;
+    }
     uint64_t n = KNOB(window_clusters,
                       max_u64(WINDOW_BYTES >> q->cluster_bits, WINDOW_MIN_CLUSTERS));
     return max_u64(n, want);

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "block/base/ablate.h"
 #include "block/break.h"
 #include "block/qcow2/qcow2.h"
 
@@ -130,7 +131,8 @@ static int capture(Qcow2 *q, Capture *cap)
     cap->dropped = g_array_new(FALSE, FALSE, sizeof(Dropped));
     cap->copied = q->copied_since_sync;
     cap->reserved = q->reserved_since_sync;
-    cap->needs_first_sync = (cap->copied && !BROKEN(BREAK_Q2)) || cap->reserved;
+    cap->needs_first_sync = (cap->copied && !BROKEN(BREAK_Q2)) || cap->reserved ||
+                            ablated(ABLATE_GROUP_COMMIT);
     /* order: slices first; when they do not all fit, what was dropped waits, for its
      * entry may be in one that is left. */
     int ret = capture_slices(q, cap);
@@ -290,12 +292,28 @@ static int coroutine_fn run_epoch(Qcow2 *q)
     return ret;
 }
 
+/* The oracle of join_epoch(): one after the other, each for itself. */
+static int coroutine_fn own_epoch(Qcow2 *q)
+{
+    while (q->epoch_running) {
+        co_queue_wait(&q->epoch_done);
+    }
+    q->epoch_running = true;
+    int ret = run_epoch(q);
+    q->epoch_running = false;
+    co_queue_wake_all(&q->epoch_done);
+    return ret;
+}
+
 /* Join the next epoch; the first to come leads it once the running one has ended. */
 static int coroutine_fn join_epoch(Qcow2 *q)
 {
     FlushWaiter self = {.co = coroutine_self()};
     bool leader = list_empty(&q->flush_waiters);
 
+    if (ablated(ABLATE_GROUP_COMMIT)) {
+        return own_epoch(q);
+    }
     list_append(&q->flush_waiters, &self.link);
     if (!leader) {
         coroutine_yield(); /* the leader has set ret */

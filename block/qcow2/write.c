@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "block/base/iov.h"
+#include "block/base/ablate.h"
 #include "block/break.h"
 #include "block/qcow2/qcow2.h"
 
@@ -337,7 +338,8 @@ static int coroutine_fn co_copy(const Copy *c)
     uint64_t end = start + (c->count << q->cluster_bits);
 
     const uint64_t piece = KNOB(copy_piece, COPY_PIECE);
-    if (q->cluster_size <= piece && c->niov <= COPY_IOV - 2) {
+    if (q->cluster_size <= piece && c->niov <= COPY_IOV - 2 &&
+        !ablated(ABLATE_COPY_AT_ONCE)) {
         return co_copy_at_once(c);
     }
     int ret = 0;
@@ -468,7 +470,7 @@ static __attribute__((noinline)) int coroutine_fn co_write_step(Qcow2 *q, uint64
     if (entry == QCOW2_ENTRY_INVALID || slice->has_invalid) {
         return -EIO;
     }
-    if (is_nothing(entry)) {
+    if (is_nothing(entry) && !ablated(ABLATE_KNOWN_ZERO)) {
         bool zero = true;
         count = count_alike(q, slice, first, count);
         if (entry == 0) {

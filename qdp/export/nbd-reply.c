@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "block/base/ablate.h"
 #include "qdp/export/nbd.h"
 
 #define MAX_REPLIES 256
@@ -167,7 +168,8 @@ void nbd_send_replies(LoopWork *work)
     if (conn->send.active || !conn->out.head) {
         return; /* nbd_replies_sent() comes here again */
     }
-    for (int n = 0; conn->out.head && n < MAX_REPLIES && p.bytes < SEND_BYTES; n++) {
+    const int max = ablated(ABLATE_REPLY_BATCH) ? 1 : MAX_REPLIES;
+    for (int n = 0; conn->out.head && n < max && p.bytes < SEND_BYTES; n++) {
         NbdSlot *slot = nbd_slots_take(&conn->out);
         add_reply(&p, slot);
         nbd_slots_append(&conn->sending, slot);

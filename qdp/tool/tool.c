@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "block/base/ablate.h"
 #include "block/base/math.h"
 
 static void coroutine_fn run_main(void *opaque)
@@ -20,6 +21,7 @@ int tool_run(const char *name, int argc, char **argv, int (*main)(Tool *tool))
     g_autoptr(GError) error = NULL;
     Tool tool = {.name = name, .argc = argc, .argv = argv, .main = main, .status = 1};
 
+    ablate_from_environment();
     tool.loop = loop_new(LOOP_AUTO, &error);
     if (!tool.loop) {
         tool_error(&tool, "%s", error->message);

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/base/ablate.h"
 #include "tests/sim/sim.h"
 
 static int usage(const char *program)
@@ -109,6 +110,7 @@ int main(int argc, char **argv)
 {
     /* Disks come from the kernel as zeros that cost nothing, and go back to it. */
     mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    ablate_from_environment();
     Args args = {.scenario = scenario_at(0), .base = 1, .count = 200};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--verbose") == 0) {
