@@ -273,7 +273,7 @@ bool loop_disk_stage(Loop *loop)
         progress = true;
         op->done(op, op->result);
     }
-    while (round.budget > 0 && !list_empty(&loop->disk_pending)) {
+    while (round.budget > 0 && !loop->flush_soon && !list_empty(&loop->disk_pending)) {
         DiskOp *op = list_first(&loop->disk_pending, DiskOp, link);
         list_remove(&op->link);
         progress = true;

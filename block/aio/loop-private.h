@@ -43,6 +43,7 @@ struct Loop {
     void *be;
     int64_t now_ns;
     bool stop;
+    bool flush_soon; /* end the round: hooks and sends are next */
     ListLink ready; /* Coroutine.link */
     ListLink work;  /* LoopWork.link */
     ListLink hooks; /* LoopWork.link */

@@ -271,10 +271,11 @@ static void turn(Loop *loop)
     for (int round = 0; round < READY_ROUNDS; round++) {
         bool progress = run_ready(loop);
         progress |= loop_disk_stage(loop);
-        if (progress) {
+        if (progress && !loop->flush_soon) {
             continue;
         }
-        /* Nothing is left to do: what the turn has produced goes out. */
+        /* Nothing is left to do, or enough is done: what was produced goes out. */
+        loop->flush_soon = false;
         run_hooks(loop);
         sock_stage(loop);
         laio_flush(loop);
@@ -382,6 +383,11 @@ void loop_flush_schedule(Loop *loop, LoopWork *hook)
     if (!list_linked(&hook->link)) {
         list_append(&loop->hooks, &hook->link);
     }
+}
+
+void loop_flush_soon(Loop *loop)
+{
+    loop->flush_soon = true;
 }
 
 typedef struct Sleeper {

@@ -80,6 +80,9 @@ void loop_work_schedule(Loop *loop, LoopWork *work); /* nothing if already sched
 void loop_work_cancel(LoopWork *work);
 /* One-shot hook run just before the loop submits and waits (stage 5). */
 void loop_flush_schedule(Loop *loop, LoopWork *hook);
+/* Enough has been produced to be worth a system call of its own: run the hooks and send as
+ * soon as the running callback is back, so that the peer works while we do. */
+void loop_flush_soon(Loop *loop);
 /* Thread-safe: run @work on @loop's thread. @work must not be scheduled already. */
 void loop_post(Loop *loop, LoopWork *work);
 

@@ -17,6 +17,7 @@
 #define MAX_REPLIES 256
 #define MAX_HEAD    sizeof(NbdWireOffsetHole)
 #define MAX_IOV     (2 * MAX_REPLIES)
+#define EARLY_BYTES (256u << 10) /* of data: worth a send before the turn ends */
 #define SEND_BYTES  (4u << 20) /* a larger batch would keep the first reply waiting */
 
 struct NbdSendArea {
@@ -165,6 +166,7 @@ void nbd_send_replies(LoopWork *work)
     NbdConn *conn = container_of(work, NbdConn, flush_hook);
     Pieces p = {.iov = conn->area->iov, .head = conn->area->heads};
 
+    conn->out_bytes = 0;
     if (conn->send.active || !conn->out.head) {
         return; /* nbd_replies_sent() comes here again */
     }
@@ -216,4 +218,8 @@ void nbd_slot_reply(NbdSlot *slot, int error)
         loop_flush_schedule(conn->server->loop, &conn->flush_hook);
     }
     nbd_slots_append(&conn->out, slot);
+    conn->out_bytes += slot->reply_len;
+    if (conn->out_bytes >= EARLY_BYTES && !conn->send.active) {
+        loop_flush_soon(conn->server->loop);
+    }
 }

@@ -20,6 +20,7 @@
 #include "qdp/export/nbd.h"
 #include "qdp/trace.h"
 
+#define SEND_BUFFER (2 << 20) /* bytes that wait in the kernel for a unix client */
 #define ACCEPT_AGAIN_NS (INT64_C(100) * 1000000)
 
 /* ---- connections ---- */
@@ -127,9 +128,23 @@ static void coroutine_fn conn_entry(void *opaque)
     nbd_conn_check(conn);
 }
 
+/* A unix socket takes 208 KiB by default: less than one batch of large replies, whose rest
+ * would wait for the client to read, and be woken up for, piece by piece. */
+static void tune_socket(int fd)
+{
+    int one = 1, bytes = SEND_BUFFER;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* fails on unix: fine */
+    int domain = 0;
+    socklen_t len = sizeof(domain);
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX &&
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) < 0) {
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)); /* no privilege */
+    }
+}
+
 static void conn_new(NbdServer *server, int fd)
 {
-    int one = 1;
     /* a mapping of its own: of a small client's window only the first page ever exists
      */
     void *window = mmap(NULL, NBD_WINDOW, PROT_READ | PROT_WRITE,
@@ -149,8 +164,7 @@ static void conn_new(NbdServer *server, int fd)
     }
 
     madvise(window, NBD_WINDOW, MADV_DONTDUMP); /* what guests write passes here */
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one,
-               sizeof(one)); /* fails on unix: fine */
+    tune_socket(fd);
     conn->server = server;
     conn->fd = fd;
     conn->window = window;

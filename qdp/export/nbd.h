@@ -114,6 +114,7 @@ struct NbdConn {
     uint32_t filled;
     NbdSlot *filling; /* a write whose payload is on its way */
     NbdSlotList out;  /* finished, to be sent */
+    uint32_t out_bytes; /* of data, since the last send */
     NbdSlotList sending;
     LoopWork flush_hook;
     SockOp recv, send;
