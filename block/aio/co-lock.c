@@ -88,6 +88,77 @@ bool co_queue_empty(const CoQueue *queue)
     return list_empty(&queue->waiters);
 }
 
+/* ---- group commit ---- */
+
+typedef struct Member {
+    ListLink link;
+    Coroutine *co;
+    int ret;
+} Member;
+
+void co_group_init(CoGroup *group, Loop *loop)
+{
+    co_queue_init(&group->ended, loop);
+    list_init(&group->members);
+    group->running = false;
+}
+
+bool co_group_idle(const CoGroup *group)
+{
+    return !group->running && list_empty(&group->members);
+}
+
+void coroutine_fn co_group_wait_idle(CoGroup *group)
+{
+    while (group->running) {
+        co_queue_wait(&group->ended);
+    }
+}
+
+static int coroutine_fn run_group(CoGroup *group, CoGroupRun *run, void *opaque)
+{
+    group->running = true;
+    int ret = run(opaque);
+    group->running = false;
+    co_queue_wake_all(&group->ended);
+    return ret;
+}
+
+int coroutine_fn co_group_alone(CoGroup *group, CoGroupRun *run, void *opaque)
+{
+    co_group_wait_idle(group);
+    return run_group(group, run, opaque);
+}
+
+int coroutine_fn co_group_join(CoGroup *group, CoGroupRun *run, void *opaque)
+{
+    Loop *loop = group->ended.loop;
+    Member self = {.co = coroutine_self()};
+    bool leader = list_empty(&group->members);
+    ListLink mine;
+
+    list_append(&group->members, &self.link);
+    if (!leader) {
+        coroutine_yield(); /* the leader has set ret */
+        return self.ret;
+    }
+    coroutine_wake_later(loop, self.co); /* let the round bring the others */
+    coroutine_yield();
+    co_group_wait_idle(group);
+    /* order: who joins from here on waits for the next run */
+    list_init(&mine);
+    list_splice(&mine, &group->members);
+    list_remove(&self.link);
+    int ret = run_group(group, run, opaque);
+    while (!list_empty(&mine)) {
+        Member *member = list_first(&mine, Member, link);
+        list_remove(&member->link);
+        member->ret = ret;
+        coroutine_wake_later(loop, member->co);
+    }
+    return ret;
+}
+
 /* ---- reader/writer ---- */
 
 enum { WAIT_READ, WAIT_WRITE };

@@ -87,6 +87,28 @@ bool co_queue_wake_one(CoQueue *queue); /* false if nobody waited */
 void co_queue_wake_all(CoQueue *queue);
 bool co_queue_empty(const CoQueue *queue);
 
+/*
+ * Group commit: everybody who joins before a run begins shares that run and its result.
+ * One run at a time; who joins while one runs waits for the next. Who comes in the same
+ * round of the loop comes in time.
+ */
+typedef int coroutine_fn CoGroupRun(void *opaque);
+typedef struct CoGroup {
+    CoQueue ended;    /* a run is over */
+    ListLink members; /* of the next run */
+    bool running;
+} CoGroup;
+void co_group_init(CoGroup *group, Loop *loop);
+/* The result of a run that began after this was called. All callers give the same @run and
+ * @opaque; it is called by the first of them. */
+int coroutine_fn co_group_join(CoGroup *group, CoGroupRun *run, void *opaque);
+/* A run for the caller alone. */
+int coroutine_fn co_group_alone(CoGroup *group, CoGroupRun *run, void *opaque);
+/* Nobody runs nor waits. */
+bool co_group_idle(const CoGroup *group);
+/* Until nobody runs. */
+void coroutine_fn co_group_wait_idle(CoGroup *group);
+
 /* A fair reader/writer lock between coroutines of one loop. */
 typedef struct CoRwlock {
     Loop *loop;

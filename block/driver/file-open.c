@@ -153,6 +153,7 @@ bool coroutine_fn file_co_open(BlockNode *node, const BlockdevOptions *options,
     }
     FileState *s = g_new0(FileState, 1);
     s->path = g_strdup(o->filename);
+    co_group_init(&s->syncs, graph_loop(node->graph));
     s->aio = aio_from_options(o);
     s->locking = o->has_locking ? o->locking : ON_OFF_AUTO_AUTO;
     if (s->aio == DISK_AIO_NATIVE && !node->cache_direct) {

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "block/base/ablate.h"
 #include "block/base/error.h"
 
 static void coroutine_fn file_co_close(BlockNode *node)
@@ -33,12 +34,10 @@ static void file_map(BlockNode *node, MapOp op, uint64_t offset, uint64_t len,
     ret->extent_flags = 0;
 }
 
-static int coroutine_fn file_co_flush(BlockNode *node)
+static int coroutine_fn sync_run(void *opaque)
 {
-    FileState *s = node->state;
-    if (node->cache_no_flush || !s->opened_rw) {
-        return 0;
-    }
+    FileState *s = opaque;
+
     if (s->sync_failed && !BROKEN(BREAK_Q13_SYNC)) {
         return -EIO;
     }
@@ -48,6 +47,16 @@ static int coroutine_fn file_co_flush(BlockNode *node)
         s->sync_failed = true;
     }
     return ret;
+}
+
+static int coroutine_fn file_co_flush(BlockNode *node)
+{
+    FileState *s = node->state;
+    if (node->cache_no_flush || !s->opened_rw) {
+        return 0;
+    }
+    return ablated(ABLATE_GROUP_COMMIT) ? co_group_alone(&s->syncs, sync_run, s)
+                                        : co_group_join(&s->syncs, sync_run, s);
 }
 
 static bool range_is_aligned(const FileState *s, uint64_t offset, uint64_t len)

@@ -12,6 +12,7 @@ typedef struct FileState {
     OnOffAuto locking;
     bool opened_rw;
     bool lock_weakened; /* opened read-write still, though nobody writes */
+    CoGroup syncs;    /* of flushes that come together */
     bool sync_failed; /* Q13: no flush succeeds before a reopen */
 } FileState;
 

@@ -281,8 +281,9 @@ static int coroutine_fn epoch_round(Qcow2 *q, bool *ret_more)
     return ret;
 }
 
-static int coroutine_fn run_epoch(Qcow2 *q)
+static int coroutine_fn run_epoch(void *opaque)
 {
+    Qcow2 *q = opaque;
     bool more = true;
     int ret = 0;
     while (ret == 0 && more) {
@@ -292,52 +293,10 @@ static int coroutine_fn run_epoch(Qcow2 *q)
     return ret;
 }
 
-/* The oracle of join_epoch(): one after the other, each for itself. */
-static int coroutine_fn own_epoch(Qcow2 *q)
-{
-    while (q->epoch_running) {
-        co_queue_wait(&q->epoch_done);
-    }
-    q->epoch_running = true;
-    int ret = run_epoch(q);
-    q->epoch_running = false;
-    co_queue_wake_all(&q->epoch_done);
-    return ret;
-}
-
-/* Join the next epoch; the first to come leads it once the running one has ended. */
 static int coroutine_fn join_epoch(Qcow2 *q)
 {
-    FlushWaiter self = {.co = coroutine_self()};
-    bool leader = list_empty(&q->flush_waiters);
-
-    if (ablated(ABLATE_GROUP_COMMIT)) {
-        return own_epoch(q);
-    }
-    list_append(&q->flush_waiters, &self.link);
-    if (!leader) {
-        coroutine_yield(); /* the leader has set ret */
-        return self.ret;
-    }
-    while (q->epoch_running) {
-        co_queue_wait(&q->epoch_done);
-    }
-    /* order: who joins from here on waits for the next one */
-    ListLink mine;
-    list_init(&mine);
-    list_splice(&mine, &q->flush_waiters);
-    list_remove(&self.link);
-    q->epoch_running = true;
-    int ret = run_epoch(q);
-    q->epoch_running = false;
-    co_queue_wake_all(&q->epoch_done);
-    while (!list_empty(&mine)) {
-        FlushWaiter *waiter = list_first(&mine, FlushWaiter, link);
-        list_remove(&waiter->link);
-        waiter->ret = ret;
-        coroutine_wake_later(graph_loop(q->node->graph), waiter->co);
-    }
-    return ret;
+    return ablated(ABLATE_GROUP_COMMIT) ? co_group_alone(&q->flushes, run_epoch, q)
+                                        : co_group_join(&q->flushes, run_epoch, q);
 }
 
 int coroutine_fn qcow2_co_flush(BlockNode *node)
@@ -347,7 +306,7 @@ int coroutine_fn qcow2_co_flush(BlockNode *node)
         return 0;
     }
     if (list_empty(&q->cache.dirty) && !q->l1_any_dirty && !refcount_any_dirty(q) &&
-        !q->dropped->len && !q->epoch_running && list_empty(&q->flush_waiters)) {
+        !q->dropped->len && co_group_idle(&q->flushes)) {
         return node_co_flush(q->file); /* data only: nothing to order */
     }
     return join_epoch(q);

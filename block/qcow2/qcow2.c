@@ -130,9 +130,8 @@ static Qcow2 *new_state(BlockNode *node, BlockNode *file)
     co_mutex_init(&q->alloc_lock, loop);
     co_mutex_init(&q->l1_lock, loop);
     co_queue_init(&q->cow_changed, loop);
-    co_queue_init(&q->epoch_done, loop);
+    co_group_init(&q->flushes, loop);
     list_init(&q->cows);
-    list_init(&q->flush_waiters);
     return q;
 }
 
@@ -365,9 +364,7 @@ static void qcow2_counters(BlockNode *node,
 static void coroutine_fn qcow2_co_quiesce(BlockNode *node)
 {
     Qcow2 *q = node->state;
-    while (q->epoch_running) {
-        co_queue_wait(&q->epoch_done);
-    }
+    co_group_wait_idle(&q->flushes);
 }
 
 const BlockDriver driver_qcow2 = {

@@ -74,12 +74,6 @@ typedef struct CowRange {
     uint64_t first, count;
 } CowRange;
 
-typedef struct FlushWaiter {
-    ListLink link;
-    Coroutine *co;
-    int ret;
-} FlushWaiter;
-
 typedef struct Qcow2 {
     /* hot: read by map */
     BlockNode *node;
@@ -131,9 +125,7 @@ typedef struct Qcow2 {
     uint8_t *l1_dirty; /* a bit per 512-byte block of the L1 table */
     bool l1_any_dirty;
     /* flush.c */
-    bool epoch_running;
-    ListLink flush_waiters; /* FlushWaiter.link: of the next epoch */
-    CoQueue epoch_done;
+    CoGroup flushes;
     uint64_t epochs, syncs_single, syncs_double;
     bool stale; /* lost its last writer: re-read everything before writing again */
 } Qcow2;

@@ -159,6 +159,8 @@ static void test_many(void)
 /* ---- locks ---- */
 
 typedef struct Locks {
+    CoGroup group;
+    int runs; /* of the group */
     Loop *loop;
     CoMutex mutex;
     CoQueue queue;
@@ -182,6 +184,7 @@ static void locks_init(Locks *locks)
     co_mutex_init(&locks->mutex, locks->loop);
     co_queue_init(&locks->queue, locks->loop);
     co_rwlock_init(&locks->rwlock, locks->loop);
+    co_group_init(&locks->group, locks->loop);
     trace = g_string_new(NULL);
 }
 
@@ -253,6 +256,63 @@ static void test_queue(void)
     locks_fini(&locks, "abc");
 }
 
+static int coroutine_fn group_run(void *opaque)
+{
+    Locks *locks = opaque;
+
+    g_string_append_c(trace, '(');
+    co_sleep_ns(locks->loop, 2000000);
+    g_string_append_c(trace, ')');
+    return ++locks->runs;
+}
+
+/* A name is appended, the number of the run that it shared after it. */
+static void coroutine_fn group_user(void *opaque)
+{
+    User *user = opaque;
+    Locks *locks = user->locks;
+
+    if (user->name == 'e') {
+        while (!locks->group.running) { /* comes too late for the first */
+            co_sleep_ns(locks->loop, 100000);
+        }
+    }
+    int ret = user->name == 'x' ? co_group_alone(&locks->group, group_run, locks)
+                                : co_group_join(&locks->group, group_run, locks);
+    g_string_append_printf(trace, "%c%d", user->name, ret);
+    finished(locks);
+}
+
+/* Who comes together shares a run; who comes while one runs waits for the next, never for
+ * the end of one that began before. */
+static void test_group(void)
+{
+    Locks locks = {.running = 4};
+    User users[4] = {{&locks, 'a'}, {&locks, 'b'}, {&locks, 'c'}, {&locks, 'e'}};
+
+    locks_init(&locks);
+    g_assert_true(co_group_idle(&locks.group));
+    for (int i = 0; i < 4; i++) {
+        coroutine_enter(coroutine_new(group_user, &users[i], CO_STACK_DATA));
+    }
+    g_assert_false(co_group_idle(&locks.group));
+    locks_fini(&locks, "()a1(b1c1)e2");
+    g_assert_cmpint(locks.runs, ==, 2);
+}
+
+/* Alone: a run each, one after the other. */
+static void test_group_alone(void)
+{
+    Locks locks = {.running = 2};
+    User users[2] = {{&locks, 'x'}, {&locks, 'x'}};
+
+    locks_init(&locks);
+    for (int i = 0; i < 2; i++) {
+        coroutine_enter(coroutine_new(group_user, &users[i], CO_STACK_DATA));
+    }
+    locks_fini(&locks, "()x1()x2");
+}
+
 static void coroutine_fn rwlock_user(void *opaque)
 {
     User *user = opaque;
@@ -318,6 +378,8 @@ int main(int argc, char **argv)
     g_test_add_func("/coroutine/mutex-fifo", test_mutex_fifo);
     g_test_add_func("/coroutine/queue", test_queue);
     g_test_add_func("/coroutine/rwlock", test_rwlock);
+    g_test_add_func("/coroutine/group", test_group);
+    g_test_add_func("/coroutine/group-alone", test_group_alone);
 #ifndef __SANITIZE_ADDRESS__
     g_test_add_func("/coroutine/no-memory", test_no_memory);
 #endif
