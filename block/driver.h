@@ -232,6 +232,11 @@ int64_t node_refresh_length(BlockNode *node);
 /* Through the backing chain; see port_co_status(). */
 int coroutine_fn node_co_status_above(BlockNode *node, uint64_t offset, uint64_t len,
                                       BlockExtent *ret);
+/* How many bytes from @offset on, at most @len, read as zeros because the maps of all layers
+ * say so: metadata alone, no file is asked for holes (which costs milliseconds where they are
+ * rare). Loads metadata. 0 or -errno. */
+int coroutine_fn node_co_known_zero(BlockNode *node, uint64_t offset, uint64_t len,
+                                    uint64_t *ret_len);
 /* Can @node grow by truncate, and read as zeros where it grew?  (Regular files; never
  * a block device, whose blocks hold somebody's old bytes.) */
 bool node_grows_with_zeros(const BlockNode *node);

@@ -365,6 +365,51 @@ int coroutine_fn node_co_status_above(BlockNode *node, uint64_t offset, uint64_t
     }
 }
 
+/* The end of the walk down the layers for the bytes at @offset: MAP_ZERO or where data may
+ * be, for map->len bytes. */
+static int coroutine_fn walk_for_status(BlockNode *node, uint64_t offset, uint64_t len,
+                                        MapResult *map)
+{
+    while (offset < node->length) {
+        len = min_u64(len, node->length - offset);
+        map->extent_flags = 0;
+        node->drv->map(node, MAP_OP_STATUS, offset, len, map);
+        if (map->kind == MAP_MISS) {
+            int ret = node->drv->co_load(node, offset, len, BLOCK_NO_PROMOTE);
+            if (ret < 0) {
+                return ret;
+            }
+        } else if (map->kind == MAP_CHILD && map->child != node->file_child) {
+            node = map->child; /* a layer below */
+            offset = map->offset;
+            len = map->len;
+        } else {
+            return map->kind == MAP_ERROR ? -EIO : 0;
+        }
+    }
+    map->kind = MAP_ZERO; /* behind the end of a shorter layer */
+    map->len = len;
+    return 0;
+}
+
+int coroutine_fn node_co_known_zero(BlockNode *node, uint64_t offset, uint64_t len,
+                                    uint64_t *ret_len)
+{
+    uint64_t done = 0;
+    int ret = 0;
+
+    while (done < len) {
+        MapResult map;
+        ret = walk_for_status(node, offset + done, len - done, &map);
+        if (ret < 0 || map.kind != MAP_ZERO) {
+            break;
+        }
+        done += map.len;
+    }
+    *ret_len = done;
+    return ret;
+}
+
 bool node_grows_with_zeros(const BlockNode *node)
 {
     while (node->drv->is_filter && node->file_child) {

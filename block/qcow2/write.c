@@ -163,22 +163,15 @@ static int coroutine_fn co_reads_zero_below(Qcow2 *q, uint64_t offset, uint64_t 
                                             bool *ret_zero)
 {
     BlockNode *backing = q->node->backing_child;
+    uint64_t zero = 0;
     *ret_zero = true;
-    while (backing && len > 0 && offset < backing->length) {
-        BlockExtent extent;
-        int ret = node_co_status_above(backing, offset, min_u64(len, backing->length - offset),
-                                       &extent);
-        if (ret < 0) {
-            return ret;
-        }
-        if (!(extent.flags & EXTENT_ZERO)) {
-            *ret_zero = false;
-            return 0;
-        }
-        offset += extent.len;
-        len -= extent.len;
+    if (!backing || offset >= backing->length) {
+        return 0;
     }
-    return 0;
+    len = min_u64(len, backing->length - offset);
+    int ret = node_co_known_zero(backing, offset, len, &zero);
+    *ret_zero = zero == len;
+    return ret;
 }
 
 static bool is_nothing(uint64_t entry)

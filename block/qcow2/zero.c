@@ -15,21 +15,11 @@
 /* Zeros into a part of one cluster. */
 static int coroutine_fn co_zero_part(BlockNode *node, uint64_t offset, uint64_t len)
 {
-    BlockExtent extent;
     uint64_t done = 0;
+    int ret = node_co_known_zero(node, offset, len, &done);
 
-    while (done < len) { /* nothing to do where zeros are read anyway */
-        int ret = node_co_status_above(node, offset + done, len - done, &extent);
-        if (ret < 0) {
-            return ret;
-        }
-        if (!(extent.flags & EXTENT_ZERO)) {
-            break;
-        }
-        done += extent.len;
-    }
-    if (done >= len) {
-        return 0;
+    if (ret < 0 || done == len) { /* nothing to do where zeros are read anyway */
+        return ret;
     }
     uint64_t left = len - done;
     uint64_t piece_max = min_u64(left, 128 * KiB);
@@ -38,7 +28,6 @@ static int coroutine_fn co_zero_part(BlockNode *node, uint64_t offset, uint64_t 
         return -ENOMEM;
     }
     memset(zeros, 0, piece_max);
-    int ret = 0;
     while (ret == 0 && done < len) {
         uint64_t piece = min_u64(piece_max, len - done);
         struct iovec iov = {zeros, piece};

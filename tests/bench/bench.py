@@ -14,66 +14,15 @@ import statistics
 import subprocess
 import sys
 
+import cells
 import probes
 import rig
 
-K4 = ["--bs", "4k", "--order", "random"]
-#        name                 image   cluster  nbdload options
-CELLS = [
-    ("null-randread-1",       "null",   None, K4 + ["--rw", "read", "--depth", "1"]),
-    ("null-randread-32",      "null",   None, K4 + ["--rw", "read", "--depth", "32"]),
-    ("null-randwrite-32",     "null",   None, K4 + ["--rw", "write", "--depth", "32"]),
-    ("raw-randread-1",        "raw",    None, K4 + ["--rw", "read", "--depth", "1"]),
-    ("raw-randread-32",       "raw",    None, K4 + ["--rw", "read", "--depth", "32"]),
-    ("raw-randwrite-1",       "raw",    None, K4 + ["--rw", "write", "--depth", "1"]),
-    ("raw-randwrite-32",      "raw",    None, K4 + ["--rw", "write", "--depth", "32"]),
-    ("mapped-randread-1",     "mapped", None, K4 + ["--rw", "read", "--depth", "1"]),
-    ("mapped-randread-32",    "mapped", None, K4 + ["--rw", "read", "--depth", "32"]),
-    ("mapped-randwrite-1",    "mapped", None, K4 + ["--rw", "write", "--depth", "1"]),
-    ("mapped-randwrite-32",   "mapped", None, K4 + ["--rw", "write", "--depth", "32"]),
-    ("mapped-flush-each-16",  "mapped", None,
-     K4 + ["--rw", "write", "--depth", "16", "--flush-every", "1"]),
-    ("mapped-seqread-64k",    "mapped", None,
-     ["--bs", "64k", "--order", "seq", "--rw", "read", "--depth", "8"]),
-    ("mapped-seqwrite-64k",   "mapped", None,
-     ["--bs", "64k", "--order", "seq", "--rw", "write", "--depth", "8"]),
-    ("mapped-seqread-1m",     "mapped", None,
-     ["--bs", "1M", "--order", "seq", "--rw", "read", "--depth", "4"]),
-    ("mapped-seqwrite-1m",    "mapped", None,
-     ["--bs", "1M", "--order", "seq", "--rw", "write", "--depth", "4"]),
-    # beyond the list of the targets: long chains, and an image no small cache covers
-    ("chain10-randread-32",   "chain",  None, K4 + ["--rw", "read", "--depth", "32"]),
-    ("scattered-randread-32", "scattered", None,
-     K4 + ["--step", "64M", "--rw", "read", "--depth", "32"]),
-    ("scattered-randwrite-32", "scattered", None,
-     K4 + ["--step", "64M", "--rw", "write", "--depth", "32"]),
-    # allocating: every write meets a new cluster
-    ("alloc-64k-randwrite-32", "new",   "64k",
-     ["--bs", "4k", "--step", "64k", "--order", "once", "--rw", "write", "--depth", "32"]),
-    ("alloc-64k-randwrite-1", "new",    "64k",
-     ["--bs", "4k", "--step", "64k", "--order", "once", "--rw", "write", "--depth", "1"]),
-    ("alloc-2m-randwrite-32", "new",    "2M",
-     ["--bs", "4k", "--step", "2M", "--order", "once", "--rw", "write", "--depth", "32"]),
-]
-QUICK = ["mapped-randread-32", "mapped-randwrite-32", "mapped-randread-1",
-         "null-randread-32", "mapped-flush-each-16", "alloc-64k-randwrite-32",
-         "alloc-2m-randwrite-32"]
-ALLOC_OPS = {"64k": 20000, "2M": 1000}
-
-# cell pattern: (at least so many times the IOPS, at most this part of the CPU per I/O)
-TARGETS = {
-    "mapped-randread-32": (2.0, 0.5),
-    "mapped-randwrite-32": (2.0, 0.5),
-    "alloc-64k-randwrite-32": (1.5, None),
-    "alloc-2m-randwrite-32": (1.5, None),
-}
-
-
-def load(args, daemon, options, seconds, cluster):
-    cmd = [args.nbdload, "--pid", str(daemon.pid)] + options
-    if cluster:
-        # counted, and bounded in time by what the slowest needs
-        cmd += ["--ops", str(int(ALLOC_OPS[cluster] * args.scale))]
+def load(args, daemon, c, seconds):
+    cmd = [args.nbdload, "--pid", str(daemon.pid), "--spin", str(args.client_spin)]
+    cmd += c.options
+    if c.ops: # counted, and bounded in time by what the slowest needs
+        cmd += ["--ops", str(int(c.ops * args.scale))]
     else:
         cmd += ["--seconds", str(seconds), "--warmup", "0.3"]
     done = subprocess.run(cmd + [daemon.nbd, "disk"], stdout=subprocess.PIPE,
@@ -84,13 +33,13 @@ def load(args, daemon, options, seconds, cluster):
     return result
 
 
-def system_calls(args, program, options, kind, image, engine, cluster):
+def system_calls(args, peer, c, image):
     """System calls of the daemon per I/O, by the kernel's own trace point; None when
     perf cannot count them here."""
     out = os.path.join(args.scratch, "perf.csv")
-    with rig.Daemon(program, rig.blockdev(image, kind, engine)) as daemon:
-        cmd = [args.nbdload] + options
-        cmd += ["--ops", "2000"] if cluster else ["--seconds", "0.5"]
+    with peer.start(c, image) as daemon:
+        cmd = [args.nbdload] + c.options
+        cmd += ["--ops", str(min(c.ops, 2000))] if c.ops else ["--seconds", "0.5"]
         perf = ["perf", "stat", "-x,", "-o", out, "-e", "raw_syscalls:sys_enter",
                 "-p", str(daemon.pid), "--"]
         try:
@@ -104,33 +53,55 @@ def system_calls(args, program, options, kind, image, engine, cluster):
             return None
 
 
-def measure(args, the_rig, cells):
+class Peer:
+    """Who is measured: a program with an engine, and options of its own."""
+
+    def __init__(self, name, program, engine, extra=()):
+        self.name, self.program, self.engine = name, program, engine
+        self.extra = list(extra)
+        self.ours = name.startswith("ours")
+
+    def start(self, c, image):
+        if self.name == "floor":
+            return rig.Floor(self.program, image)
+        more, export = c.ours if self.ours else ((), "")
+        return rig.Daemon(self.program, rig.blockdev(image, c.image, self.engine),
+                          extra=self.extra + list(more), export=export)
+
+    def takes(self, c, first):
+        if self.name == "floor":
+            return c.image == "raw"
+        return c.image != "null" or self.ours or first
+
+
+def peers_of(args):
+    peers = [Peer("ours", args.ours, args.ours_engine)]
+    peers += [Peer("stock/" + e, args.stock, e) for e in args.engines.split(",")]
+    if os.path.exists(args.floor):
+        peers.append(Peer("floor", args.floor, None))
+    return peers
+
+
+def measure(args, the_rig, chosen, peers):
     """{(cell, peer): {figure: [per round]}}"""
-    peers = [("ours", args.ours, args.ours_engine)]
-    peers += [("stock/" + e, args.stock, e) for e in args.engines.split(",")]
     figures = {}
-    if any(kind == "scattered" for _, kind, _, _ in cells):
-        the_rig.make_scattered(args.nbdload)
     for turn in range(args.rounds):
-        for name, kind, cluster, options in cells:
-            for peer, program, engine in peers:
-                if kind == "null" and peer not in ("ours", peers[1][0]):
-                    continue  # no file, no engine
-                image = None if kind == "null" else the_rig.image(kind, cluster)
-                with rig.Daemon(program, rig.blockdev(image, kind, engine)) as daemon:
-                    got = load(args, daemon, options, args.seconds, cluster)
-                row = figures.setdefault((name, peer), {})
+        for c in chosen:
+            for i, peer in enumerate(peers):
+                if not peer.takes(c, i == 1):
+                    continue
+                image = None if c.image == "null" else the_rig.image(c.image, c.cluster)
+                with peer.start(c, image) as daemon:
+                    got = load(args, daemon, c, args.seconds)
+                row = figures.setdefault((c.name, peer.name), {})
                 for key, value in (("iops", got["iops"]),
                                    ("cpu_us", got["server_cpu_us_per_op"]),
                                    ("p50_us", got["latency_us"]["p50"]),
                                    ("p99_us", got["latency_us"]["p99"])):
                     row.setdefault(key, []).append(value)
-                if turn == 0 and not args.no_syscalls:
-                    image = None if kind == "null" else the_rig.image(kind, cluster)
-                    row["syscalls"] = [system_calls(args, program, options, kind, image,
-                                                    engine, cluster)]
-                if kind == "new":
-                    os.unlink(image)
+                if turn == 0 and not args.no_syscalls and peer.name != "floor":
+                    image = None if c.image == "null" else the_rig.image(c.image, c.cluster)
+                    row["syscalls"] = [system_calls(args, peer, c, image)]
                 print(".", end="", flush=True, file=sys.stderr)
     print(file=sys.stderr)
     return figures
@@ -145,18 +116,18 @@ def text(value, form):
     return "-" if value is None else form % value
 
 
-def summarise(rig_name, cells, figures):
+def summarise(rig_name, chosen, figures):
     """Print the rig's table; a list of results, the better stock engine as the peer."""
     results = []
     print("\n%s rig: k IOPS, daemon CPU us per I/O, p99 us, system calls per I/O" % rig_name)
     print("%-24s %8s %7s %8s %6s | %-9s %8s %7s %8s %6s | %6s %5s" % (
         "cell", "ours", "cpu", "p99", "sysc", "stock", "kIOPS", "cpu", "p99", "sysc",
         "IOPS x", "cpu x"))
-    for name, _, _, _ in cells:
+    for name in (c.name for c in chosen):
         rows = {peer: row for (cell, peer), row in figures.items() if cell == name}
         ours = {k: median(rows["ours"], k)
                 for k in ("iops", "cpu_us", "p50_us", "p99_us", "syscalls")}
-        best = max((p for p in rows if p != "ours"), key=lambda p: median(rows[p], "iops"))
+        best = max((p for p in rows if p.startswith("stock")), key=lambda p: median(rows[p], "iops"))
         stock = {k: median(rows[best], k) for k in ours}
         ratio = ours["iops"] / stock["iops"]
         cpu = ours["cpu_us"] / stock["cpu_us"] if stock["cpu_us"] else None
@@ -168,6 +139,7 @@ def summarise(rig_name, cells, figures):
         results.append({"rig": rig_name, "cell": name, "ours": ours, "stock": stock,
                         "stock_engine": best.split("/")[1], "iops_ratio": ratio,
                         "cpu_ratio": cpu,
+                        "floor_iops": median(rows.get("floor", {}), "iops"),
                         "rounds": {p: r for p, r in rows.items()}})
     return results
 
@@ -197,34 +169,79 @@ def idle(args):
     return found, times
 
 
-def judge(results, idle_found):
-    """Print the targets with pass or fail; true when all that was measured passed."""
+def touch(args, the_rig):
+    """[(image, RSS in KiB, limit)] of ours after reading every cluster of scattered images."""
+    found = []
+    for kind, limit in cells.RSS:
+        image = the_rig.image(kind)
+        step = "4M" if kind == "scattered-64g" else "64M"
+        with rig.Daemon(args.ours, rig.blockdev(image, kind, args.ours_engine)) as daemon:
+            rig.run(args.nbdload, "--rw", "read", "--order", "once", "--bs", "4k", "--step",
+                    step, "--depth", "8", daemon.nbd, "disk")
+            found.append((kind, probes.memory(daemon.pid)["rss"], limit))
+    return found
+
+
+def judge_ratios(results):
+    """[(what, value, passed)] of the targets against stock, ourselves and the floor."""
+    found = {(r["rig"], r["cell"]): r for r in results}
     lines = []
-    for r in results:
-        if r["rig"] != "tmpfs" or r["cell"] not in TARGETS:
-            continue
-        times, part = TARGETS[r["cell"]]
-        lines.append((r["cell"] + " IOPS >= %.1f x stock" % times,
-                      "%.2f" % r["iops_ratio"], r["iops_ratio"] >= times))
-        if part and r["cpu_ratio"] is not None:
-            lines.append((r["cell"] + " CPU per I/O <= %.2f of stock" % part,
-                          "%.2f" % r["cpu_ratio"], r["cpu_ratio"] <= part))
+
+    def add(what, value, good, form="%.2f"):
+        if value is not None:
+            lines.append((what, form % value, good(value)))
+
+    for t in cells.TARGETS:
+        r = found.get((t.rig, t.cell))
+        if r:
+            add("%s %s: IOPS >= %.1f x stock" % (t.rig, t.cell, t.times), r["iops_ratio"],
+                lambda v, t=t: v >= t.times)
+            add("%s %s: CPU per I/O <= %.2f of stock" % (t.rig, t.cell, t.part),
+                r["cpu_ratio"], lambda v, t=t: v <= t.part)
+    for where, cell, peer, times, part in cells.AGAINST:
+        a, b = found.get((where, cell)), found.get((where, peer))
+        if a and b:
+            add("%s %s: IOPS >= %.2f of %s" % (where, cell, times, peer),
+                a["ours"]["iops"] / b["ours"]["iops"], lambda v, t=times: v >= t)
+            add("%s %s: CPU <= %.2f of %s" % (where, cell, part, peer),
+                a["ours"]["cpu_us"] / b["ours"]["cpu_us"], lambda v, p=part: v <= p)
+    for where, cell, times, _ in cells.FLOOR:
+        r = found.get((where, cell))
+        if r and r["floor_iops"]:
+            add("%s %s: IOPS >= %.2f of the floor" % (where, cell, times),
+                r["ours"]["iops"] / r["floor_iops"], lambda v, t=times: v >= t)
+    for (where, cell), r in found.items():
+        if cell.endswith("-32") and "alloc" not in cell:
+            add("%s %s: system calls per I/O <= %.1f" % (where, cell, cells.MAX_SYSTEM_CALLS),
+                r["ours"]["syscalls"], lambda v: v <= cells.MAX_SYSTEM_CALLS)
+    return lines
+
+
+def judge(results, idle_found, touched):
+    """Print the targets with pass or fail; true when all that was measured passed."""
+    lines = judge_ratios(results)
+    for image, kib, limit in touched:
+        lines.append(("RSS after touching %s <= %d KiB" % (image, limit), "%d" % kib,
+                      kib <= limit))
     if idle_found:
         memory, times = idle_found
         ours, empty = memory["ours x1"], memory["empty x1"]
         lines += [
-            ("idle private dirty <= 700 KiB", "%d" % ours["private_dirty"],
-             ours["private_dirty"] <= 700),
-            ("idle PSS <= empty glib + 1024 KiB", "%+d" % (ours["pss"] - empty["pss"]),
-             ours["pss"] - empty["pss"] <= 1024),
-            ("greeting <= empty glib's end + 3 ms",
+            ("idle private dirty <= 500 KiB", "%d" % ours["private_dirty"],
+             ours["private_dirty"] <= 500),
+            ("idle PSS <= empty glib + 700 KiB", "%+d" % (ours["pss"] - empty["pss"]),
+             ours["pss"] - empty["pss"] <= 700),
+            ("greeting <= empty glib's end + 1.5 ms",
              "%+.2f" % (times["ours"] - times["empty"]),
-             times["ours"] - times["empty"] <= 3),
+             times["ours"] - times["empty"] <= 1.5),
         ]
+        many = [m for n, m in memory.items() if n.startswith("ours x") and n != "ours x1"]
+        lines += [("idle PSS of each of many <= 500 KiB", "%d" % m["pss"], m["pss"] <= 500)
+                  for m in many]
     if lines:
         print("\ntargets")
     for what, value, good in lines:
-        print("  %s  %-48s %s" % ("pass" if good else "FAIL", what, value))
+        print("  %s  %-62s %s" % ("pass" if good else "FAIL", what, value))
     return all(good for _, _, good in lines)
 
 
@@ -240,6 +257,8 @@ def parse():
     p.add_argument("--seconds", type=float, default=2)
     p.add_argument("--engines", default="native,io_uring", help="stock's, comma separated")
     p.add_argument("--ours-engine", default="native")
+    p.add_argument("--client-spin", type=float, default=100, metavar="US",
+                   help="the client polls so long before it sleeps (default %(default)s)")
     p.add_argument("--quick", action="store_true", help="few cells, one short round")
     p.add_argument("--no-idle", action="store_true")
     p.add_argument("--no-syscalls", action="store_true")
@@ -251,9 +270,10 @@ def parse():
     args.scale = 1
     if args.quick:
         args.rounds, args.seconds, args.scale = 1, 0.7, 0.25
-        args.cells = ",".join(QUICK) if args.cells == "*" else args.cells
+        args.cells = ",".join(cells.QUICK) if args.cells == "*" else args.cells
     for name, places in (("ours", ["qemu-dp", "qdp/qemu-dp"]),
                          ("nbdload", ["tests/bench/nbdload"]),
+                         ("floor", ["tests/bench/floor"]),
                          ("empty_glib", ["tests/bench/empty-glib"])):
         if not getattr(args, name, None):
             found = [os.path.join(args.build, x) for x in places]
@@ -272,15 +292,17 @@ def host():
 def main():
     args = parse()
     patterns = args.cells.split(",")
-    cells = [c for c in CELLS if any(fnmatch.fnmatch(c[0], p) for p in patterns)]
+    chosen = [c for c in cells.CELLS if any(fnmatch.fnmatch(c.name, p) for p in patterns)]
     if args.list:
-        print("\n".join(c[0] for c in cells))
+        print("\n".join(c.name for c in chosen))
         return 0
     about = host()
     print("%(cpus)d x %(model)s, kernel %(kernel)s, load %(load).1f" % about)
-    results = []
+    rig.Rig.nbdload = args.nbdload
+    results, touched = [], []
     for make in (rig.Rig, rig.LoopRig):
-        if args.rig not in ("both", make.name) or not cells:
+        here = [c for c in chosen if make.name in c.rigs]
+        if args.rig not in ("both", make.name) or not here:
             continue
         try:
             the_rig = make()
@@ -289,11 +311,14 @@ def main():
             continue
         try:
             args.scratch = the_rig.base
-            results += summarise(make.name, cells, measure(args, the_rig, cells))
+            results += summarise(make.name, here,
+                                 measure(args, the_rig, here, peers_of(args)))
+            if make.name == "tmpfs" and not args.no_idle:
+                touched = touch(args, the_rig)
         finally:
             the_rig.close()
     idle_found = None if args.no_idle else idle(args)
-    good = judge(results, idle_found)
+    good = judge(results, idle_found, touched)
     if args.json:
         with open(args.json, "w") as out:
             json.dump({"host": about, "results": results, "idle": idle_found}, out,

@@ -17,7 +17,7 @@ def memory(pid):
     with open("/proc/%d/smaps_rollup" % pid) as lines:
         for line in lines:
             word = line.split()
-            if word[0] in ("Pss:", "Private_Dirty:"):
+            if word[0] in ("Rss:", "Pss:", "Private_Dirty:"):
                 ret[word[0][:-1].lower()] = int(word[1])
     ret["threads"] = len(os.listdir("/proc/%d/task" % pid))
     return ret

@@ -34,6 +34,8 @@ class Rig:
     """The tmpfs rig; also the base of the other."""
     name = "tmpfs"
 
+    nbdload = "nbdload" # bench.py says where it is
+
     def __init__(self, size=1 * GIB):
         self.size = size
         self.base = tempfile.mkdtemp(prefix="qdp-bench-", dir="/dev/shm")
@@ -48,27 +50,29 @@ class Rig:
 
     def image(self, kind, cluster="64k"):
         """A path for this kind of image. "new" images are fresh at every call."""
-        if kind == "new":
-            path = self.path("new-%s.qcow2" % cluster)
+        if kind in ("new", "overlay"):
+            path = self.path("%s-%s.qcow2" % (kind, cluster))
             if os.path.exists(path):
                 os.unlink(path)
             size = "64G" if cluster == "2M" else "16G"
+            below = ["-b", self.image("raw"), "-F", "raw"] if kind == "overlay" else []
             run("qemu-img", "create", "-q", "-f", "qcow2", "-o",
-                "cluster_size=" + cluster, path, size)
+                "cluster_size=" + cluster, *below, path, *([] if below else [size]))
             return path
         if kind not in self.made:
             self.made[kind] = self._fill(kind)
         return self.made[kind]
 
-    def make_scattered(self, nbdload):
-        """One mapped cluster per 64 MiB of a 1 TiB disk, written through stock's daemon."""
-        path = self.path("scattered.qcow2")
-        if "scattered" not in self.made:
-            run("qemu-img", "create", "-q", "-f", "qcow2", path, "1T")
-            with Daemon("qemu-storage-daemon", blockdev(path, "scattered", "native")) as d:
-                run(nbdload, "--rw", "write", "--order", "once", "--bs", "64k", "--step",
-                    "64M", "--depth", "32", d.nbd, "disk")
-            self.made["scattered"] = path
+    def scattered(self, kind):
+        """One mapped cluster per 64 MiB of a 1 TiB disk, or per 4 MiB of one of 64 GiB, in
+        scattered host order; written through stock's daemon."""
+        size, step = {"scattered-64g": ("64G", "4M"), "scattered-1t": ("1T", "64M")}[kind]
+        path = self.path(kind + ".qcow2")
+        run("qemu-img", "create", "-q", "-f", "qcow2", path, size)
+        with Daemon("qemu-storage-daemon", blockdev(path, kind, "native")) as d:
+            run(self.nbdload, "--rw", "write", "--order", "once", "--bs", "4k", "--step", step,
+                "--depth", "32", d.nbd, "disk")
+        return path
 
     def _fill(self, kind):
         raw = self.path("full.raw")
@@ -81,8 +85,8 @@ class Rig:
                 os.fsync(out.fileno())
         if kind == "raw":
             return raw
-        if kind == "scattered":
-            return self.path("scattered.qcow2")
+        if kind.startswith("scattered"):
+            return self.scattered(kind)
         if kind == "chain":
             below = self.image("mapped")
             for i in range(10):
@@ -139,13 +143,14 @@ def blockdev(image, kind, engine):
 class Daemon:
     """One daemon with one disk behind an NBD socket; used as a context."""
 
-    def __init__(self, program, options, qmp=False):
+    def __init__(self, program, options, qmp=False, extra=(), export=""):
         self.tmp = tempfile.mkdtemp(prefix="qdp-bench-sock-")
         self.nbd = os.path.join(self.tmp, "nbd")
         self.qmp = os.path.join(self.tmp, "qmp")
-        cmd = [program, "--blockdev", json.dumps(options),
+        cmd = [program] + list(extra)
+        cmd += ["--blockdev", json.dumps(options),
                "--nbd-server", "addr.type=unix,addr.path=%s,max-connections=0" % self.nbd,
-               "--export", "nbd,id=e,node-name=disk,name=disk,writable=on"]
+               "--export", "nbd,id=e,node-name=disk,name=disk,writable=on" + export]
         if qmp:
             cmd += ["--chardev", "socket,id=c,path=%s,server=on,wait=off" % self.qmp,
                     "--monitor", "c"]
@@ -179,6 +184,30 @@ class Daemon:
 
     def __exit__(self, *exc):
         self.stop()
+
+
+class Floor:
+    """floor.c on a raw file, in the place of a daemon; for one connection."""
+
+    def __init__(self, program, image):
+        self.tmp = tempfile.mkdtemp(prefix="qdp-bench-sock-")
+        self.nbd = os.path.join(self.tmp, "nbd")
+        what = [image] if image else ["null", str(NULL_SIZE)]
+        self.process = subprocess.Popen([program, self.nbd] + what)
+        self.pid = self.process.pid
+        while not os.path.exists(self.nbd):
+            if self.process.poll() is not None:
+                raise RuntimeError("floor did not start")
+            time.sleep(0.005)
+        time.sleep(0.05) # listen() follows bind(); a look would be its one connection
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.process.terminate()
+        self.process.wait()
+        shutil.rmtree(self.tmp, ignore_errors=True)
 
 
 def connects(path):
