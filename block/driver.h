@@ -241,6 +241,12 @@ int coroutine_fn node_co_known_zero(BlockNode *node, uint64_t offset, uint64_t l
  * a block device, whose blocks hold somebody's old bytes.) */
 bool node_grows_with_zeros(const BlockNode *node);
 
+/* ---- buffers of copies (graph.c) ---- */
+/* An aligned buffer of @len bytes, 1 .. 32 MiB. All copies of a graph together use 8 MiB (or
+ * the one that is larger): waits until there is room. NULL when there is no memory. */
+void *coroutine_fn node_co_copy_buffer_get(BlockNode *node, uint32_t len);
+void node_copy_buffer_put(BlockNode *node, void *buf, uint32_t len);
+
 /* ---- grace periods (epoch.c) ---- */
 /* Now. A resource dropped in epoch E is free when epoch_oldest() > E. */
 uint64_t epoch_now(Graph *graph);

@@ -5,6 +5,7 @@
 #ifndef BLOCK_GRAPH_PRIVATE_H
 #define BLOCK_GRAPH_PRIVATE_H
 
+#include "block/aio/buffer-pool.h"
 #include "block/driver.h"
 
 #define NB_EXTENTS_DIRECT 8 /* extents of one request on the direct path */
@@ -42,6 +43,9 @@ struct Graph {
     LoopWork finish_work;
     DirectOp *free_ops;
     unsigned nb_ops;
+    /* buffers of copies, bounded; NULL until needed */
+    BufferPool *copies;
+    CoQueue copies_freed;
 };
 
 struct BlockPort {

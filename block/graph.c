@@ -7,6 +7,9 @@
 #include "block/base/error.h"
 #include "block/graph-private.h"
 
+#define COPY_BYTES      (8 * MiB) /* of buffers of copies in use at once */
+#define COPY_KEEP_BYTES (4 * MiB) /* and unused, for a second */
+
 Graph *graph_new(Loop *loop)
 {
     Graph *graph = g_new0(Graph, 1);
@@ -17,6 +20,7 @@ Graph *graph_new(Loop *loop)
     list_init(&graph->drains);
     list_init(&graph->finished);
     loop_work_init(&graph->finish_work, graph_finish_requests);
+    co_queue_init(&graph->copies_freed, loop);
     graph->by_name = g_hash_table_new(g_str_hash, g_str_equal);
     return graph;
 }
@@ -28,6 +32,9 @@ void graph_free(Graph *graph)
     }
     g_assert(list_empty(&graph->nodes) && list_empty(&graph->ports));
     loop_work_cancel(&graph->finish_work);
+    if (graph->copies) {
+        buffer_pool_free(graph->copies);
+    }
     while (graph->free_ops) {
         DirectOp *op = graph->free_ops;
         graph->free_ops = op->next_free;
@@ -184,4 +191,28 @@ bool coroutine_fn graph_co_resize(BlockNode *node, uint64_t size, GError **errp)
         }
     }
     return ok;
+}
+
+/* ---- buffers of copies ---- */
+
+void *coroutine_fn node_co_copy_buffer_get(BlockNode *node, uint32_t len)
+{
+    Graph *graph = node->graph;
+
+    if (!graph->copies) {
+        graph->copies = buffer_pool_new(graph->loop, COPY_KEEP_BYTES);
+    }
+    while (buffer_pool_in_use(graph->copies) &&
+           buffer_pool_in_use(graph->copies) + len > COPY_BYTES) {
+        co_queue_wait(&graph->copies_freed);
+    }
+    return buffer_pool_get(graph->copies, len);
+}
+
+void node_copy_buffer_put(BlockNode *node, void *buf, uint32_t len)
+{
+    Graph *graph = node->graph;
+
+    buffer_pool_put(graph->copies, buf, len);
+    co_queue_wake_all(&graph->copies_freed);
 }

@@ -259,7 +259,7 @@ static int coroutine_fn co_copy_range(const Copy *c, uint64_t from, uint64_t to)
     Qcow2 *q = c->q;
     uint64_t piece_max = min_u64(to - from, KNOB(copy_piece, COPY_PIECE));
     uint64_t base = c->first << q->cluster_bits;
-    uint8_t *buf = disk_buffer_try_alloc(4096, round_up(piece_max, 4096));
+    uint8_t *buf = node_co_copy_buffer_get(q->node, (uint32_t)piece_max);
     int ret = buf ? 0 : -ENOMEM;
 
     while (ret == 0 && from < to) {
@@ -276,7 +276,9 @@ static int coroutine_fn co_copy_range(const Copy *c, uint64_t from, uint64_t to)
         }
         from += piece;
     }
-    disk_buffer_free(buf);
+    if (buf) {
+        node_copy_buffer_put(q->node, buf, (uint32_t)piece_max);
+    }
     return ret;
 }
 
@@ -295,7 +297,8 @@ static int coroutine_fn co_copy_at_once(const Copy *c)
     struct iovec iov[COPY_IOV];
     int n = 0;
 
-    uint8_t *buf = disk_buffer_try_alloc(4096, round_up(max_u64(head + tail, 1), 4096));
+    const uint32_t bytes = (uint32_t)max_u64(head + tail, 1);
+    uint8_t *buf = node_co_copy_buffer_get(q->node, bytes);
     if (!buf) {
         return -ENOMEM;
     }
@@ -320,7 +323,7 @@ static int coroutine_fn co_copy_at_once(const Copy *c)
         ret = guest < 0 ? -EINVAL
                         : node_co_write(q->file, c->host, end - start, iov, n, 0);
     }
-    disk_buffer_free(buf);
+    node_copy_buffer_put(q->node, buf, bytes);
     return ret;
 }
 

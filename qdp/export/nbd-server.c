@@ -101,7 +101,7 @@ static void conn_free(LoopWork *work)
     g_free(conn->context_export);
     munmap(conn->window, NBD_WINDOW);
     g_free(conn);
-    nbd_buffers_trim_later(server->buffers);
+    buffer_pool_trim_later(server->buffers);
     if (server->listening && !loop_timer_armed(&server->accept_again)) {
         loop_fd_watch(&server->listener, POLLIN); /* there is room again */
     }
@@ -255,7 +255,7 @@ NbdServer *coroutine_fn nbd_server_co_start(Graph *graph, const SocketAddress *a
     server->graph = graph;
     server->loop = graph_loop(graph);
     server->max_connections = max_connections;
-    server->buffers = nbd_buffers_new(server->loop);
+    server->buffers = buffer_pool_new(server->loop, NBD_KEEP_BYTES);
     server->listening = true;
     list_init(&server->connections);
     list_init(&server->exports);
@@ -293,7 +293,7 @@ void coroutine_fn nbd_server_co_stop(NbdServer *server)
     }
     g_assert(list_empty(&server->exports));
     loop_work_cancel(&server->feed_work);
-    nbd_buffers_free(server->buffers);
+    buffer_pool_free(server->buffers);
     g_free(server->unix_path);
     g_free(server);
 }

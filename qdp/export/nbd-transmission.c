@@ -55,7 +55,7 @@ static bool has_room(NbdConn *conn, uint32_t len)
     if (conn->nb_slots == 0 || len == 0) {
         return true;
     }
-    if (nbd_buffers_in_use(server->buffers) + len > NBD_SERVER_BYTES) {
+    if (buffer_pool_in_use(server->buffers) + len > NBD_SERVER_BYTES) {
         if (!list_linked(&conn->in_starved)) {
             list_append(&server->starved, &conn->in_starved);
         }
@@ -80,7 +80,7 @@ static NbdSlot *slot_get(NbdConn *conn)
 
 static bool get_buffer(NbdSlot *slot, uint32_t len)
 {
-    slot->buf = nbd_buffer_get(slot->conn->server->buffers, len);
+    slot->buf = buffer_pool_get(slot->conn->server->buffers, len);
     if (!slot->buf) {
         return false;
     }
@@ -93,7 +93,7 @@ static void put_buffer(NbdConn *conn, void *buf, uint32_t len)
 {
     NbdServer *server = conn->server;
 
-    nbd_buffer_put(server->buffers, buf, len);
+    buffer_pool_put(server->buffers, buf, len);
     conn->nb_bytes -= len;
     if (G_UNLIKELY(!list_empty(&server->starved))) {
         loop_work_schedule(server->loop, &server->feed_work);

@@ -18,11 +18,13 @@
 #ifndef QDP_EXPORT_NBD_H
 #define QDP_EXPORT_NBD_H
 
+#include "block/aio/buffer-pool.h"
 #include "block/aio/loop.h"
 #include "block/port.h"
 #include "qapi/qapi-types.h"
 #include "qdp/export/nbd-protocol.h"
 
+#define NBD_KEEP_BYTES (16u << 20) /* of buffers kept for reuse, a server */
 #define NBD_WINDOW     (256u << 10) /* receive buffer; its pages come when touched */
 #define NBD_CONN_SLOTS 256u         /* requests in flight per connection */
 #define NBD_SLOT_CHUNK 16u          /* slots are made so many at a time */
@@ -36,7 +38,6 @@
 
 typedef struct NbdConn NbdConn;
 typedef struct NbdSlot NbdSlot;
-typedef struct NbdBuffers NbdBuffers;
 
 typedef struct NbdExport {
     ListLink in_server; /* NbdServer.exports; linked: new clients may choose it */
@@ -62,7 +63,7 @@ typedef struct NbdServer {
     ListLink starved;     /* NbdConn.in_starved: wait for NBD_SERVER_BYTES */
     LoopWork feed_work;
     CoQueue changed; /* a connection went away */
-    NbdBuffers *buffers;
+    BufferPool *buffers;
 } NbdServer;
 
 /* One request of one client. */
@@ -226,16 +227,5 @@ NbdExport *coroutine_fn nbd_export_co_new(NbdServer *server, BlockNode *node,
                                           GError **errp);
 /* Disconnect its clients, wait for them, free it. */
 void coroutine_fn nbd_export_co_free(NbdServer *server, NbdExport *export);
-
-/* ---- nbd-buffers.c: aligned buffers in power-of-two classes ---- */
-
-NbdBuffers *nbd_buffers_new(Loop *loop);
-void nbd_buffers_free(NbdBuffers *buffers); /* all must be back */
-/* @len 1 .. 32 MiB; NULL when there is no memory. */
-void *nbd_buffer_get(NbdBuffers *buffers, uint32_t len);
-void nbd_buffer_put(NbdBuffers *buffers, void *buf, uint32_t len);
-/* Something large was let go: when all is idle, give memory back to the system. */
-void nbd_buffers_trim_later(NbdBuffers *buffers);
-uint64_t nbd_buffers_in_use(const NbdBuffers *buffers); /* bytes handed out */
 
 #endif

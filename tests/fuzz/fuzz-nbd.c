@@ -175,7 +175,7 @@ static void coroutine_fn run(void *opaque)
     }
     nbd_export_co_free(server, export);
     fuzz_check(server->nb_connections == 0, "a connection is left");
-    fuzz_check(nbd_buffers_in_use(server->buffers) == 0, "a buffer is left");
+    fuzz_check(buffer_pool_in_use(server->buffers) == 0, "a buffer is left");
     node_co_unref(node);
 }
 

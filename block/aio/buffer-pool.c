@@ -2,7 +2,7 @@
 /*
  * HOT. Aligned I/O buffers by power-of-two classes, kept for reuse.
  *
- * B1 at most KEEP_BYTES are kept unused; what is beyond goes back to the system;
+ * B1 at most keep_bytes are kept unused; what is beyond goes back to the system;
  * B2 what was not needed during a whole TRIM_NS goes back too, so that an idle
  *    server holds nothing: neither buffers, nor stacks, nor what the C library
  *    keeps after them (the timer sleeps while nothing is kept).
@@ -10,12 +10,11 @@
 #include <glib.h>
 #include <malloc.h>
 
+#include "block/aio/buffer-pool.h"
 #include "block/aio/disk.h"
-#include "qdp/export/nbd.h"
 
 #define MIN_CLASS  12 /* 4 KiB */
 #define MAX_CLASS  25 /* 32 MiB */
-#define KEEP_BYTES (16u << 20)
 #define TRIM_NS    (INT64_C(1) * 1000000000)
 #define ALIGN      4096 /* at least every port's mem_align */
 
@@ -29,10 +28,11 @@ typedef struct BufferClass {
     uint32_t low; /* the least nb_free since the last trim */
 } BufferClass;
 
-struct NbdBuffers {
+struct BufferPool {
     Loop *loop;
     LoopTimer trim_timer;
     uint64_t kept, in_use; /* bytes */
+    uint64_t keep_bytes;
     BufferClass classes[MAX_CLASS + 1];
 };
 
@@ -43,9 +43,9 @@ static unsigned class_of(uint32_t len)
 }
 
 /* Give back the @count that were used longest ago: those at the end of the list. */
-static void drop(NbdBuffers *buffers, unsigned c, uint32_t count)
+static void drop(BufferPool *pool, unsigned c, uint32_t count)
 {
-    BufferClass *cls = &buffers->classes[c];
+    BufferClass *cls = &pool->classes[c];
     FreeBuffer **end = &cls->free;
 
     for (uint32_t keep = cls->nb_free - count; keep > 0; keep--) {
@@ -58,17 +58,17 @@ static void drop(NbdBuffers *buffers, unsigned c, uint32_t count)
     }
     cls->nb_free -= count;
     cls->low = cls->nb_free;
-    buffers->kept -= (uint64_t)count << c;
+    pool->kept -= (uint64_t)count << c;
 }
 
 static void trim(LoopTimer *timer)
 {
-    NbdBuffers *buffers = container_of(timer, NbdBuffers, trim_timer);
+    BufferPool *pool = container_of(timer, BufferPool, trim_timer);
     for (unsigned c = MIN_CLASS; c <= MAX_CLASS; c++) {
-        drop(buffers, c, buffers->classes[c].low);
+        drop(pool, c, pool->classes[c].low);
     }
-    if (buffers->kept) {
-        loop_timer_arm(timer, loop_now_ns(buffers->loop) + TRIM_NS);
+    if (pool->kept) {
+        loop_timer_arm(timer, loop_now_ns(pool->loop) + TRIM_NS);
         return;
     }
     coroutine_pool_trim();
@@ -78,70 +78,71 @@ static void trim(LoopTimer *timer)
 #endif
 }
 
-void nbd_buffers_trim_later(NbdBuffers *buffers)
+void buffer_pool_trim_later(BufferPool *pool)
 {
-    if (!loop_timer_armed(&buffers->trim_timer)) {
-        loop_timer_arm(&buffers->trim_timer, loop_now_ns(buffers->loop) + TRIM_NS);
+    if (!loop_timer_armed(&pool->trim_timer)) {
+        loop_timer_arm(&pool->trim_timer, loop_now_ns(pool->loop) + TRIM_NS);
     }
 }
 
-NbdBuffers *nbd_buffers_new(Loop *loop)
+BufferPool *buffer_pool_new(Loop *loop, uint64_t keep_bytes)
 {
-    NbdBuffers *buffers = g_new0(NbdBuffers, 1);
-    buffers->loop = loop;
-    loop_timer_init(&buffers->trim_timer, loop, trim);
-    return buffers;
+    BufferPool *pool = g_new0(BufferPool, 1);
+    pool->loop = loop;
+    pool->keep_bytes = keep_bytes;
+    loop_timer_init(&pool->trim_timer, loop, trim);
+    return pool;
 }
 
-void nbd_buffers_free(NbdBuffers *buffers)
+void buffer_pool_free(BufferPool *pool)
 {
-    g_assert(buffers->in_use == 0);
-    loop_timer_cancel(&buffers->trim_timer);
+    g_assert(pool->in_use == 0);
+    loop_timer_cancel(&pool->trim_timer);
     for (unsigned c = MIN_CLASS; c <= MAX_CLASS; c++) {
-        drop(buffers, c, buffers->classes[c].nb_free);
+        drop(pool, c, pool->classes[c].nb_free);
     }
-    g_free(buffers);
+    g_free(pool);
 }
 
-void *nbd_buffer_get(NbdBuffers *buffers, uint32_t len)
+void *buffer_pool_get(BufferPool *pool, uint32_t len)
 {
     unsigned c = class_of(len);
-    BufferClass *cls = &buffers->classes[c];
+    BufferClass *cls = &pool->classes[c];
     void *ptr = cls->free;
 
     if (ptr) {
         cls->free = cls->free->next;
         cls->nb_free--;
         cls->low = MIN(cls->low, cls->nb_free);
-        buffers->kept -= UINT64_C(1) << c;
+        pool->kept -= UINT64_C(1) << c;
     } else {
         ptr = disk_buffer_try_alloc(ALIGN, (size_t)1 << c);
     }
     if (ptr) {
-        buffers->in_use += UINT64_C(1) << c;
+        pool->in_use += UINT64_C(1) << c;
     }
     return ptr;
 }
 
-void nbd_buffer_put(NbdBuffers *buffers, void *ptr, uint32_t len)
+void buffer_pool_put(BufferPool *pool, void *ptr, uint32_t len)
 {
     unsigned c = class_of(len);
-    BufferClass *cls = &buffers->classes[c];
+    BufferClass *cls = &pool->classes[c];
     FreeBuffer *buf = ptr;
 
-    buffers->in_use -= UINT64_C(1) << c;
-    if (buffers->kept + (UINT64_C(1) << c) > KEEP_BYTES) {
+    pool->in_use -= UINT64_C(1) << c;
+    if (pool->kept + (UINT64_C(1) << c) > pool->keep_bytes) {
         disk_buffer_free(ptr);
         return;
     }
     buf->next = cls->free;
     cls->free = buf;
     cls->nb_free++;
-    buffers->kept += UINT64_C(1) << c;
-    nbd_buffers_trim_later(buffers);
+    pool->kept += UINT64_C(1) << c;
+    buffer_pool_trim_later(pool);
 }
 
-uint64_t nbd_buffers_in_use(const NbdBuffers *buffers)
+uint64_t buffer_pool_in_use(const BufferPool *pool)
 {
-    return buffers->in_use;
+    return pool->in_use;
 }
