@@ -84,7 +84,15 @@ static void coroutine_fn co_end(void *opaque)
 
 static void begin_end(LoopWork *work)
 {
-    coroutine_enter(coroutine_new(co_end, &the_daemon, CO_STACK_CONTROL));
+    Daemon *d = &the_daemon;
+    Coroutine *co = coroutine_try_new(co_end, d, CO_STACK_CONTROL);
+
+    if (!co) { /* unwritten data is worth the wait for somebody's stack */
+        usleep(10000);
+        loop_work_schedule(d->host.loop, &d->end_work);
+        return;
+    }
+    coroutine_enter(co);
 }
 
 /* A3. Later in this turn, so that the reply of quit is queued before. */
@@ -266,7 +274,12 @@ static int run(Daemon *d)
         log_error("%s", error->message);
         return 1;
     }
-    coroutine_enter(coroutine_new(co_start, d, CO_STACK_CONTROL));
+    Coroutine *co = coroutine_try_new(co_start, d, CO_STACK_CONTROL);
+    if (!co) {
+        log_error("Could not start: %s", g_strerror(ENOMEM));
+        return 1;
+    }
+    coroutine_enter(co);
     loop_run(d->host.loop);
     pidfile_free(d->pidfile);
     free_host(&d->host);

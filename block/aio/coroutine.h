@@ -37,8 +37,7 @@ typedef enum CoroutineStack {
  * until coroutine_pool_trim(). */
 Coroutine *coroutine_try_new(CoroutineEntry *entry, void *opaque, CoroutineStack kind);
 
-/* The same for start-up, jobs and tools, which cannot go on without: aborts. Never for
- * what a guest or a client can ask for many times. */
+/* The same for tests, which cannot go on without: aborts. */
 Coroutine *coroutine_new(CoroutineEntry *entry, void *opaque, CoroutineStack kind);
 
 /* Run @co until it yields or ends. May be called from inside another coroutine. */

@@ -2,6 +2,7 @@
 /* The life of a job; see job.h. compat: the texts are those of QEMU 7.2. */
 #include "block/job/job.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "block/aio/loop.h"
@@ -113,7 +114,13 @@ static void start_work(LoopWork *work)
 {
     Job *job = container_of(work, Job, start);
 
-    coroutine_enter(coroutine_new(co_job, job, CO_STACK_CONTROL));
+    Coroutine *co = coroutine_try_new(co_job, job, CO_STACK_CONTROL);
+    if (!co) {
+        error_set_errno(&job->error, ENOMEM, "Could not start the job");
+        conclude(job, false);
+        return;
+    }
+    coroutine_enter(co);
 }
 
 Job *job_new(JobRegistry *registry, const char *id, const JobDriver *driver,

@@ -153,7 +153,16 @@ static int coroutine_fn run_workers(Convert *c, int nb)
     co_queue_init(&c->done, c->tool->loop);
     c->running = nb;
     for (int i = 0; i < nb; i++) {
-        coroutine_enter(coroutine_new(worker, c, CO_STACK_DATA));
+        Coroutine *co = coroutine_try_new(worker, c, CO_STACK_DATA);
+        if (!co) { /* those that did start do all the work */
+            c->running -= nb - i;
+            if (i == 0) {
+                tool_error(c->tool, "no memory for a worker: %s", strerror(ENOMEM));
+                return -ENOMEM;
+            }
+            break;
+        }
+        coroutine_enter(co);
     }
     while (c->running) {
         co_queue_wait(&c->done);

@@ -14,6 +14,19 @@ static void coroutine_fn run_main(void *opaque)
 {
     Tool *tool = opaque;
     tool->status = tool->main(tool);
+    loop_stop(tool->loop);
+}
+
+static void start(LoopWork *work)
+{
+    Tool *tool = container_of(work, Tool, start);
+    Coroutine *co = coroutine_try_new(run_main, tool, CO_STACK_CONTROL);
+    if (!co) {
+        tool_error(tool, "no memory to start: %s", strerror(ENOMEM));
+        loop_stop(tool->loop);
+        return;
+    }
+    coroutine_enter(co);
 }
 
 int tool_run(const char *name, int argc, char **argv, int (*main)(Tool *tool))
@@ -28,7 +41,9 @@ int tool_run(const char *name, int argc, char **argv, int (*main)(Tool *tool))
         return 1;
     }
     tool.graph = graph_new(tool.loop);
-    loop_run_coroutine(tool.loop, run_main, &tool);
+    loop_work_init(&tool.start, start);
+    loop_work_schedule(tool.loop, &tool.start);
+    loop_run(tool.loop);
     graph_free(tool.graph);
     loop_free(tool.loop);
     fflush(stdout);

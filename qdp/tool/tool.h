@@ -5,6 +5,7 @@
 
 #include <glib.h>
 #include <stdbool.h>
+#include "block/aio/loop.h"
 #include "block/graph.h"
 #include "block/node.h"
 #include "block/port.h"
@@ -17,6 +18,7 @@ typedef struct Tool {
     char **argv;
     int status; /* of the process */
     int (*main)(struct Tool *tool);
+    LoopWork start;
 } Tool;
 
 /* Run @main in a coroutine on a loop with an empty graph; the process's exit status. */

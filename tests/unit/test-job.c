@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The life of a job: the order of its statuses, its refusals, its end at shutdown. */
+#include <errno.h>
 #include <glib.h>
+#include <string.h>
+#include <sys/mman.h>
 
 #include "block/aio/loop.h"
 #include "block/base/error.h"
@@ -42,6 +45,22 @@ static const JobDriver failing = {.type = JOB_TYPE_CREATE, .co_run = co_fail};
 static const JobDriver endless = {.type = JOB_TYPE_CREATE,
                                   .co_run = co_until_cancelled};
 
+/* The linker sends calls of mmap() here, whatever it is called where files are large. */
+static bool no_stacks;
+#define WRAP(name)                                                                       \
+    void *__real_##name(void *addr, size_t len, int prot, int flags, int fd, off_t at);  \
+    void *__wrap_##name(void *addr, size_t len, int prot, int flags, int fd, off_t at);  \
+    void *__wrap_##name(void *addr, size_t len, int prot, int flags, int fd, off_t at)   \
+    {                                                                                    \
+        if (no_stacks && (flags & MAP_STACK)) {                                          \
+            errno = ENOMEM;                                                              \
+            return MAP_FAILED;                                                           \
+        }                                                                                \
+        return __real_##name(addr, len, prot, flags, fd, at);                            \
+    }
+WRAP(mmap)
+WRAP(mmap64)
+
 static void run(CoroutineEntry *entry)
 {
     told = g_string_new(NULL);
@@ -69,6 +88,25 @@ static void coroutine_fn co_test_success(void *opaque)
                     "j:created j:running j:waiting j:pending j:concluded ");
     g_assert_true(job_dismiss(job, NULL));
     g_assert_true(g_str_has_suffix(told->str, "j:null "));
+}
+
+/* No stack is a failed job, not the end of the daemon. */
+static void coroutine_fn co_test_no_stack(void *opaque)
+{
+    Job *job = job_new(registry, "j", &succeed, NULL, NULL);
+
+    coroutine_pool_trim();
+    no_stacks = true;
+    job_start(job);
+    for (int i = 0; i < 60000 && !strstr(told->str, "concluded"); i++) {
+        co_sleep_ns(loop, 1000000);
+    }
+    no_stacks = false;
+    g_assert_cmpstr(told->str, ==, "j:created j:running j:aborting j:concluded ");
+    g_autoptr(JobInfoList) list = job_query(registry);
+    g_assert_cmpstr(list->value->error, ==,
+                    "Could not start the job: Cannot allocate memory");
+    g_assert_true(job_dismiss(job, NULL));
 }
 
 static void coroutine_fn co_test_failure(void *opaque)
@@ -120,6 +158,7 @@ static void coroutine_fn co_test_shutdown(void *opaque)
         run(co_test_##name);                                                           \
     }
 TEST_IN_LOOP(success)
+TEST_IN_LOOP(no_stack)
 TEST_IN_LOOP(failure)
 TEST_IN_LOOP(refusals)
 TEST_IN_LOOP(shutdown)
@@ -128,6 +167,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/job/success", test_success);
+    g_test_add_func("/job/no-stack", test_no_stack);
     g_test_add_func("/job/failure", test_failure);
     g_test_add_func("/job/refusals", test_refusals);
     g_test_add_func("/job/shutdown", test_shutdown);
