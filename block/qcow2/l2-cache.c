@@ -126,6 +126,8 @@ uint64_t l2_slice_disk_offset(const Qcow2 *q, const L2Slice *slice)
 static bool entry_is_valid(const Qcow2 *q, uint64_t entry, uint64_t file_end,
                            uint64_t table)
 {
+    bool may_write = !q->node->read_only;
+
     if (entry & QCOW2_COMPRESSED) {
         uint64_t offset, len;
         compressed_location(q, entry, &offset, &len);
@@ -142,7 +144,8 @@ static bool entry_is_valid(const Qcow2 *q, uint64_t entry, uint64_t file_end,
         return !(entry & QCOW2_COPIED);
     }
     return !(offset & (q->cluster_size - 1)) && offset < file_end &&
-           offset != table && !overlap_fixed(q, offset, q->cluster_size);
+           offset != table && !overlap_fixed(q, offset, q->cluster_size) &&
+           !(may_write && overlap_table(q, offset));
 }
 
 /* Decode what was read; NULL entries when all are 0. */
@@ -152,6 +155,7 @@ static void decode(Qcow2 *q, L2Slice *slice, const be64 *disk)
     uint64_t any = 0;
     uint64_t file_end = round_up(node_length(q->file), q->cluster_size);
     uint64_t bad = 0;
+    overlap_prepare(q);
     uint64_t table = round_down(l2_slice_disk_offset(q, slice), q->cluster_size);
 
     for (unsigned i = 0; i < n; i++) {

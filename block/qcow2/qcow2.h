@@ -59,6 +59,7 @@ typedef struct RefCache {
     ListLink lru;
     ListLink dirty;
     unsigned count, max;
+    unsigned writing; /* slices on their way to the disk */
 } RefCache;
 
 /* A cluster range that the guest let go of (Q3, Q6). */
@@ -73,6 +74,21 @@ typedef struct CowRange {
     ListLink link;
     uint64_t first, count;
 } CowRange;
+
+/* Where active L2 tables and refcount blocks are, and some that were once. */
+typedef struct TableSet {
+    uint64_t *slots; /* cluster numbers, 0 is empty; NULL: to be made */
+    uint32_t mask;   /* slots - 1 */
+    uint32_t count;
+    bool tried; /* to make it */
+} TableSet;
+
+/* A number that may or may not be on the disk (root.c); len 0: none. */
+typedef struct UnsettledRoot {
+    uint64_t offset; /* in the file */
+    uint8_t len;
+    uint8_t bytes[16];
+} UnsettledRoot;
 
 typedef struct Qcow2 {
     /* hot: read by map */
@@ -104,6 +120,7 @@ typedef struct Qcow2 {
     bool corrupt;
     bool l1_bad, rt_bad; /* tables with entries that make no sense */
     bool pass_discard;
+    TableSet table_set; /* overlap.c */
     /* allocation (alloc.c), under alloc_lock */
     CoMutex alloc_lock;
     RefCache refs;
@@ -117,6 +134,7 @@ typedef struct Qcow2 {
     GArray *dropped;         /* Dropped: not yet captured by an epoch */
     GArray *quarantine;      /* Dropped: entry gone from the disk, grace period running */
     uint64_t dropped_bytes;
+    UnsettledRoot unsettled;
     /* writing */
     ListLink cows; /* CowRange.link */
     CoQueue cow_changed;
@@ -128,6 +146,7 @@ typedef struct Qcow2 {
     CoGroup flushes;
     uint64_t epochs, syncs_single, syncs_double;
     bool stale; /* lost its last writer: re-read everything before writing again */
+    bool unwritten; /* what the last writer left could not be written: keep it */
 } Qcow2;
 
 static inline uint64_t cluster_start(const Qcow2 *q, uint64_t offset)
@@ -149,6 +168,18 @@ int coroutine_fn header_co_write_field(Qcow2 *q, size_t offset, const void *fiel
 /* Set the corrupt bit, stop writing, tell (Q8). @offset -1: unknown. */
 void coroutine_fn qcow2_co_mark_corrupt(Qcow2 *q, int64_t offset, int64_t size,
                                         const char *fmt, ...) G_GNUC_PRINTF(4, 5);
+
+/* ---- root.c (alloc_lock held) ---- */
+/*
+ * Write @len bytes (at most 16) at @offset that name a new table, which is durable; and
+ * sync if @sync. Whatever comes of it the caller goes on with the new table: a failure
+ * leaves it unknown which one the disk names, and root_co_settle() must succeed before
+ * anything is allocated, flushed or let go of. 0 or -errno.
+ */
+int coroutine_fn root_co_write(Qcow2 *q, uint64_t offset, const void *bytes, size_t len,
+                               bool sync);
+/* Write it again, if need be, and sync. 0: memory and disk agree. */
+int coroutine_fn root_co_settle(Qcow2 *q);
 
 /* ---- l2-cache.c ---- */
 void l2_cache_init(Qcow2 *q, uint64_t budget);
@@ -213,6 +244,13 @@ Qcow2BitmapInfoList *bitmap_infos(const Qcow2 *q);
 const char *overlap_fixed(const Qcow2 *q, uint64_t offset, uint64_t bytes);
 /* The same with active L2 tables and refcount blocks: looks through both tables. */
 const char *overlap_any(const Qcow2 *q, uint64_t offset, uint64_t bytes);
+/* Is this cluster an active L2 table or a refcount block? Costs one probe of a set that
+ * overlap_prepare() has made; without one (no memory, over a million tables): false. */
+bool overlap_table(const Qcow2 *q, uint64_t offset);
+void overlap_prepare(Qcow2 *q);
+/* There is a new table or block at @offset. */
+void overlap_note(Qcow2 *q, uint64_t offset);
+void overlap_forget(Qcow2 *q);
 
 /* ---- refcount.c (alloc_lock held unless said otherwise) ---- */
 void refcount_init(Qcow2 *q, unsigned max_slices);
@@ -245,6 +283,7 @@ int coroutine_fn refcount_co_find_free(Qcow2 *q, uint64_t from, uint64_t end,
                                        uint64_t *ret_count);
 /* Write all dirty slices. 0 or -errno; what failed stays dirty. */
 int coroutine_fn refcount_co_write_dirty(Qcow2 *q);
+/* Some count is not written yet, or just being written. Any time. */
 bool refcount_any_dirty(const Qcow2 *q);
 
 /* ---- alloc.c ---- */
@@ -294,6 +333,11 @@ int coroutine_fn qcow2_co_discard_all(Qcow2 *q, uint64_t offset, uint64_t len);
 
 /* ---- resize.c ---- */
 bool coroutine_fn qcow2_co_truncate(BlockNode *node, uint64_t size, GError **errp);
+
+/* ---- qcow2.c ---- */
+/* Everything is on the disk, nothing is reserved or waits to be freed; drained. 0 or
+ * -errno. */
+int coroutine_fn qcow2_co_come_to_rest(Qcow2 *q);
 
 /* ---- check.c ---- */
 /* The dirty bit says that refcounts may be wrong: make them right and clear it. */

@@ -55,6 +55,7 @@ static void l1_set(Qcow2 *q, uint64_t index, uint64_t entry)
 {
     uint64_t block = index / 64;
     q->l1[index] = entry;
+    overlap_note(q, entry & QCOW2_L1_OFFSET_MASK);
     q->l1_dirty[block / 8] |= (uint8_t)(1 << (block % 8));
     q->l1_any_dirty = true;
 }
