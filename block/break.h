@@ -30,6 +30,8 @@ typedef enum BlockBreak {
     BREAK_Q12,       /* the dirty bit is set while writing */
     BREAK_Q12_TABLE, /* the refcount table moves whenever it must */
     BREAK_Q13,       /* what a failed epoch had captured counts as written */
+    BREAK_ROOT,      /* after a failure the old table is taken for the one in force */
+    BREAK_REFS_AWAY, /* counts that somebody else is writing count as written */
     BREAK_Q13_SYNC,  /* a sync after a failed one is believed, buffered or not */
     /* mistakes that others made */
     BREAK_COW_OVERLAP,   /* writers do not wait for the copy of their cluster */

@@ -153,7 +153,10 @@ static int coroutine_fn co_reserve(Qcow2 *q, uint64_t want)
     uint64_t first, count, used;
     bool fresh = false;
 
-    int ret = alloc_co_reclaim(q);
+    int ret = root_co_settle(q);
+    if (ret == 0) {
+        ret = alloc_co_reclaim(q);
+    }
     if (ret < 0) {
         return ret;
     }
@@ -222,12 +225,15 @@ int coroutine_fn alloc_co_make_table_room(Qcow2 *q)
     room += room / 32 + 8; /* the blocks that count the table; there are 64 counts in one at
                               least */
     co_mutex_lock(&q->alloc_lock);
-    int ret = find_uncounted(q, room, &first);
+    int ret = root_co_settle(q);
     if (ret == 0) {
-        ret = refcount_co_grow_table(q, first, need, &used);
+        ret = find_uncounted(q, room, &first);
     }
     if (ret == 0) {
-        q->file_clusters = max_u64(q->file_clusters, first + used);
+        ret = refcount_co_grow_table(q, first, need, &used);
+        q->file_clusters = used ? max_u64(q->file_clusters, first + used) : q->file_clusters;
+    }
+    if (ret == 0) {
         ret = refcount_co_write_dirty(q);
     }
     co_mutex_unlock(&q->alloc_lock);

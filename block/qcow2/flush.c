@@ -227,7 +227,10 @@ static int coroutine_fn write_l1(Qcow2 *q, const Capture *cap)
 static int coroutine_fn write_refcounts(Qcow2 *q)
 {
     co_mutex_lock(&q->alloc_lock);
-    int ret = refcount_co_write_dirty(q);
+    int ret = root_co_settle(q);
+    if (ret == 0) {
+        ret = refcount_co_write_dirty(q);
+    }
     co_mutex_unlock(&q->alloc_lock);
     return ret;
 }
@@ -237,7 +240,7 @@ static int coroutine_fn write_captured(Qcow2 *q, const Capture *cap)
     bool metadata = cap->slices->len || cap->nb_l1_blocks;
     int ret = 0;
 
-    if (refcount_any_dirty(q) && !BROKEN(BREAK_Q1)) {
+    if ((refcount_any_dirty(q) && !BROKEN(BREAK_Q1)) || q->unsettled.len) {
         ret = write_refcounts(q);
     }
     if (ret == 0 && metadata && cap->needs_first_sync) {
@@ -306,7 +309,7 @@ int coroutine_fn qcow2_co_flush(BlockNode *node)
         return 0;
     }
     if (list_empty(&q->cache.dirty) && !q->l1_any_dirty && !refcount_any_dirty(q) &&
-        !q->dropped->len && co_group_idle(&q->flushes)) {
+        !q->dropped->len && co_group_idle(&q->flushes) && !q->unsettled.len) {
         return node_co_flush(q->file); /* data only: nothing to order */
     }
     return join_epoch(q);

@@ -114,6 +114,7 @@ static void free_state(Qcow2 *q)
     g_free(q->l1);
     g_free(q->l1_dirty);
     g_free(q->rt);
+    overlap_forget(q);
     bitmap_forget(q);
     qapi_free_SnapshotInfoList(q->snapshots);
     g_free(q);
@@ -196,6 +197,7 @@ static bool coroutine_fn read_again(Qcow2 *q, GError **errp)
 {
     l2_cache_clear(q);
     refcount_clear(q);
+    overlap_forget(q);
     node_refresh_length(q->file);
     q->l1_bad = q->rt_bad = false;
     if (!header_co_read(q, errp)) {
@@ -207,6 +209,11 @@ static bool coroutine_fn read_again(Qcow2 *q, GError **errp)
     }
     prepare_tables(q);
     snapshots_co_read(q);
+    /* what was let go of before is somebody else's matter; the header has told its roots */
+    g_array_set_size(q->dropped, 0);
+    g_array_set_size(q->quarantine, 0);
+    q->dropped_bytes = 0;
+    q->unsettled.len = 0;
     q->stale = false;
     return true;
 }
@@ -253,14 +260,16 @@ static bool coroutine_fn start_writing(Qcow2 *q, GError **errp)
         ret = alloc_co_make_table_room(q);
     }
     if (ret < 0) {
+        /* order: others may write the file before the next attempt; what the last writer
+         * could not write is kept, for no other copy of it exists */
+        q->stale = !q->unwritten;
         error_set_errno(errp, ret, "Could not update the qcow2 header");
         return false;
     }
     return true;
 }
 
-/* Q11: after this the node writes nothing. */
-static int coroutine_fn stop_writing(Qcow2 *q)
+int coroutine_fn qcow2_co_come_to_rest(Qcow2 *q)
 {
     int ret = qcow2_co_flush(q->node);
     if (ret == 0) { /* what the first round let go of is free by now */
@@ -271,11 +280,16 @@ static int coroutine_fn stop_writing(Qcow2 *q)
     if (ret == 0 && !BROKEN(BREAK_Q11)) {
         ret = alloc_co_return_window(q);
     }
-    if (ret == 0) {
-        ret = node_co_flush(q->file);
-    }
+    return ret == 0 ? node_co_flush(q->file) : ret;
+}
+
+/* Q11: after this the node writes nothing. */
+static int coroutine_fn stop_writing(Qcow2 *q)
+{
+    int ret = qcow2_co_come_to_rest(q);
     /* order: with what could not be written the node goes on, should it write again */
     q->stale = ret == 0;
+    q->unwritten = ret != 0;
     return ret;
 }
 

@@ -63,7 +63,8 @@ void refcount_fini(Qcow2 *q)
 
 bool refcount_any_dirty(const Qcow2 *q)
 {
-    return !list_empty(&q->refs.dirty);
+    return !list_empty(&q->refs.dirty) ||
+           (q->refs.writing && !BROKEN(BREAK_REFS_AWAY));
 }
 
 static void evict(Qcow2 *q)
@@ -253,9 +254,11 @@ int coroutine_fn refcount_co_write_dirty(Qcow2 *q)
         RefSlice *slice = list_first(&q->refs.dirty, RefSlice, in_dirty);
         list_remove(&slice->in_dirty);
         slice->writing = true;
+        q->refs.writing++;
         memcpy(copy, slice->data, SLICE_BYTES);
         ret = node_co_write_buf(q->file, slice->disk_offset, SLICE_BYTES, copy, 0);
         slice->writing = false;
+        q->refs.writing--;
         if (ret < 0 && !list_linked(&slice->in_dirty)) {
             list_append(&q->refs.dirty, &slice->in_dirty);
         }
@@ -345,6 +348,7 @@ static int coroutine_fn make_block(Qcow2 *q, uint64_t cluster)
     if (ret == 0) {
         uint64_t i = cluster / counts_per_block(q);
         q->rt[i] = offset;
+        overlap_note(q, offset);
         ret = refcount_co_change(q, cluster, 1, 1);
         if (ret == 0) {
             ret = refcount_co_write_dirty(q);
@@ -352,11 +356,14 @@ static int coroutine_fn make_block(Qcow2 *q, uint64_t cluster)
         if (ret == 0 && !BROKEN(BREAK_Q4_BLOCK)) {
             ret = node_co_flush(q->file); /* order: Q4, the block before its entry */
         }
-        if (ret == 0) {
-            be64 entry = be64_make(offset);
-            ret = node_co_write_buf(q->file, q->rt_offset + i * 8, sizeof(entry), &entry, 0);
-        }
         if (ret < 0) {
+            q->rt[i] = 0;
+            forget_block(q, offset);
+            return ret;
+        }
+        be64 entry = be64_make(offset);
+        ret = root_co_write(q, q->rt_offset + i * 8, &entry, sizeof(entry), false);
+        if (ret < 0 && !q->unsettled.len) {
             q->rt[i] = 0;
             forget_block(q, offset);
         }
@@ -374,6 +381,92 @@ static uint64_t missing_blocks(const Qcow2 *q, uint64_t cluster, uint64_t count)
     return missing;
 }
 
+/* A larger refcount table on its way: @clusters of its own from @first on, then @blocks. */
+typedef struct NewTable {
+    uint64_t first, clusters, blocks;
+    uint64_t *rt;
+    uint64_t *old_rt;
+    uint32_t old_entries;
+} NewTable;
+
+static uint64_t table_entries(const Qcow2 *q, const NewTable *t)
+{
+    return (t->clusters << q->cluster_bits) / 8;
+}
+
+/* The file covers it all; the new blocks are zeros and have their entries. */
+static int coroutine_fn lay_out_blocks(Qcow2 *q, NewTable *t)
+{
+    uint64_t next = t->first + t->clusters;
+    uint64_t end = next + t->blocks;
+    int ret = 0;
+
+    if (node_length(q->file) < end << q->cluster_bits &&
+        !node_co_truncate(q->file, end << q->cluster_bits, NULL)) {
+        return -ENOSPC;
+    }
+    for (uint64_t i = t->first / counts_per_block(q); ret == 0 && next < end; i++) {
+        if (!t->rt[i]) {
+            t->rt[i] = next++ << q->cluster_bits;
+            overlap_note(q, t->rt[i]);
+            ret = node_co_write_zero_data(q->file, t->rt[i], q->cluster_size);
+        }
+    }
+    return ret;
+}
+
+static int coroutine_fn write_new_table(Qcow2 *q, const NewTable *t)
+{
+    uint64_t entries = table_entries(q, t);
+    be64 *disk = disk_buffer_try_alloc(4096, entries * 8);
+    if (!disk) {
+        return -ENOMEM;
+    }
+    for (uint64_t i = 0; i < entries; i++) {
+        disk[i] = be64_make(t->rt[i]);
+    }
+    int ret = node_co_write_buf(q->file, t->first << q->cluster_bits, entries * 8, disk, 0);
+    disk_buffer_free(disk);
+    return ret;
+}
+
+/* The old table is in force again; the disk was never told of the new one. */
+static void coroutine_fn abandon_table(Qcow2 *q, NewTable *t, bool counted)
+{
+    if (counted) { /* those that blocks of the old table count as well */
+        refcount_co_change(q, t->first, t->clusters + t->blocks, -1);
+    }
+    for (uint64_t b = 0; b < t->blocks; b++) {
+        forget_block(q, (t->first + t->clusters + b) << q->cluster_bits);
+    }
+    q->rt = t->old_rt;
+    q->rt_entries = t->old_entries;
+    g_free(t->rt);
+}
+
+/* Table and blocks are durable: the header names them. */
+static int coroutine_fn put_in_force(Qcow2 *q, NewTable *t)
+{
+    struct {
+        be64 offset;
+        be32 clusters;
+    } field = {be64_make(t->first << q->cluster_bits), be32_make((uint32_t)t->clusters)};
+    uint64_t old_offset = q->rt_offset;
+    uint64_t old_bytes = (uint64_t)q->rt_clusters << q->cluster_bits;
+
+    int ret = root_co_write(q, offsetof(Qcow2DiskHeader, refcount_table_offset), &field,
+                            sizeof(field), true);
+    if (ret < 0 && !q->unsettled.len) { /* BREAK_ROOT */
+        abandon_table(q, t, false);
+        return ret;
+    }
+    g_free(t->old_rt);
+    q->rt_offset = t->first << q->cluster_bits;
+    q->rt_clusters = (uint32_t)t->clusters;
+    alloc_drop(q, old_offset, old_bytes); /* order: free when an epoch says so (R2) */
+    return ret;
+}
+
 /*
  * A larger refcount table at the start of the free range from @cluster on, which it takes
  * with it.  The blocks that count the new table and themselves come right behind it.
@@ -381,84 +474,50 @@ static uint64_t missing_blocks(const Qcow2 *q, uint64_t cluster, uint64_t count)
 int coroutine_fn refcount_co_grow_table(Qcow2 *q, uint64_t cluster, uint64_t need_entries,
                                         uint64_t *ret_used)
 {
-    uint64_t per_cluster = q->cluster_size / 8;
-    uint64_t clusters = div_round_up(need_entries + need_entries / 2 + 1, per_cluster);
-    uint64_t entries = clusters * per_cluster;
-    uint64_t blocks = 0, missing;
+    uint64_t per_cluster = q->cluster_size / 8, missing;
+    NewTable t = {.first = cluster, .old_rt = q->rt, .old_entries = q->rt_entries};
+    bool counted = false;
 
-    while ((missing = missing_blocks(q, cluster, clusters + blocks)) > blocks) {
-        blocks = missing;
+    *ret_used = 0;
+    t.clusters = div_round_up(need_entries + need_entries / 2 + 1, per_cluster);
+    while ((missing = missing_blocks(q, cluster, t.clusters + t.blocks)) > t.blocks) {
+        t.blocks = missing;
     }
+    uint64_t entries = table_entries(q, &t);
     if (entries * 8 > QCOW2_MAX_RT_BYTES) {
         return -EFBIG;
     }
-    uint64_t *rt = g_try_malloc0(entries * 8);
-    be64 *disk = rt ? disk_buffer_try_alloc(4096, entries * 8) : NULL;
-    if (!disk) {
-        g_free(rt);
+    if (overlap_any(q, cluster << q->cluster_bits,
+                    (t.clusters + t.blocks) << q->cluster_bits)) {
+        return -EIO; /* counts that call metadata free are wrong */
+    }
+    t.rt = g_try_malloc0(entries * 8);
+    if (!t.rt) {
         return -ENOMEM;
     }
-    uint64_t *old_rt = q->rt;
-    uint32_t old_entries = q->rt_entries, old_clusters = q->rt_clusters;
-    uint64_t old_offset = q->rt_offset;
-    memcpy(rt, old_rt, old_entries * sizeof(*rt));
-    int ret = 0;
-    if (node_length(q->file) < (cluster + clusters + blocks) << q->cluster_bits &&
-        !node_co_truncate(q->file, (cluster + clusters + blocks) << q->cluster_bits,
-                          NULL)) {
-        ret = -ENOSPC;
-    }
-    uint64_t next = cluster + clusters;
-    for (uint64_t i = cluster / counts_per_block(q);
-         ret == 0 && next < cluster + clusters + blocks; i++) {
-        if (!rt[i]) {
-            rt[i] = next++ << q->cluster_bits;
-            ret = node_co_write_zero_data(q->file, rt[i], q->cluster_size);
-        }
-    }
-    q->rt = rt;
+    memcpy(t.rt, q->rt, q->rt_entries * sizeof(*t.rt));
+    int ret = lay_out_blocks(q, &t);
+    q->rt = t.rt;
     q->rt_entries = (uint32_t)entries;
     if (ret == 0) {
-        ret = refcount_co_change(q, cluster, clusters + blocks, 1);
+        ret = refcount_co_change(q, cluster, t.clusters + t.blocks, 1);
+        counted = ret == 0;
     }
     if (ret == 0) {
         ret = refcount_co_write_dirty(q);
     }
-    for (uint64_t i = 0; i < entries; i++) {
-        disk[i] = be64_make(rt[i]);
-    }
     if (ret == 0) {
-        ret = node_co_write_buf(q->file, cluster << q->cluster_bits, entries * 8, disk, 0);
+        ret = write_new_table(q, &t);
     }
     if (ret == 0) {
         ret = node_co_flush(q->file); /* order: table and blocks before the header */
     }
-    struct {
-        be64 offset;
-        be32 clusters;
-    } field = {be64_make(cluster << q->cluster_bits), be32_make((uint32_t)clusters)};
-    if (ret == 0) {
-        ret = header_co_write_field(q, offsetof(Qcow2DiskHeader, refcount_table_offset),
-                                    &field, sizeof(field));
-    }
-    if (ret == 0) {
-        ret = node_co_flush(q->file);
-    }
-    disk_buffer_free(disk);
     if (ret < 0) {
-        for (uint64_t b = 0; b < blocks; b++) {
-            forget_block(q, (cluster + clusters + b) << q->cluster_bits);
-        }
-        q->rt = old_rt;
-        q->rt_entries = old_entries;
-        g_free(rt);
+        abandon_table(q, &t, counted);
         return ret;
     }
-    g_free(old_rt);
-    q->rt_offset = cluster << q->cluster_bits;
-    q->rt_clusters = (uint32_t)clusters;
-    *ret_used = clusters + blocks;
-    return refcount_co_change(q, old_offset >> q->cluster_bits, old_clusters, -1);
+    *ret_used = t.clusters + t.blocks;
+    return put_in_force(q, &t);
 }
 
 int coroutine_fn refcount_co_make_block(Qcow2 *q, uint64_t cluster, uint64_t *ret_used)
@@ -476,7 +535,7 @@ int coroutine_fn refcount_co_make_block(Qcow2 *q, uint64_t cluster, uint64_t *re
         return 0;
     }
     int ret = make_block(q, cluster);
-    *ret_used = ret == 0 ? 1 : 0;
+    *ret_used = block_offset(q, cluster) ? 1 : 0;
     return ret;
 }
 

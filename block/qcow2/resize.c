@@ -54,6 +54,7 @@ static int coroutine_fn co_move_l1(Qcow2 *q, uint32_t l1_size)
     be64 *disk = disk_buffer_try_alloc(4096, round_up(bytes, 4096));
     uint8_t *dirty = g_try_malloc0(div_round_up(bytes, 512) / 8 + 1);
     int ret = l1 && disk && dirty ? 0 : -ENOMEM;
+    bool named = false; /* by the header, as far as we know (root.c) */
 
     if (ret == 0) {
         ret = co_alloc_contiguous(q, clusters, &offset);
@@ -77,15 +78,18 @@ static int coroutine_fn co_move_l1(Qcow2 *q, uint32_t l1_size)
             be64 l1_offset;
         } field = {be32_make(l1_size), be64_make(offset)};
         if (ret == 0) {
-            ret = header_co_write_field(q, offsetof(Qcow2DiskHeader, l1_size), &field,
-                                        sizeof(field));
+            co_mutex_lock(&q->alloc_lock);
+            ret = root_co_write(q, offsetof(Qcow2DiskHeader, l1_size), &field, sizeof(field),
+                                true);
+            co_mutex_unlock(&q->alloc_lock);
+            named = ret == 0 || q->unsettled.len;
         }
-        if (ret < 0) {
+        if (!named) {
             alloc_co_unused(q, offset, clusters);
         }
     }
     disk_buffer_free(disk);
-    if (ret < 0) {
+    if (!named) {
         g_free(l1);
         g_free(dirty);
         return ret;
@@ -101,7 +105,7 @@ static int coroutine_fn co_move_l1(Qcow2 *q, uint32_t l1_size)
     if (old_offset && old_bytes) {
         alloc_drop(q, old_offset, old_bytes);
     }
-    return l2_cache_resize(q) ? 0 : -ENOMEM;
+    return l2_cache_resize(q) ? ret : -ENOMEM;
 }
 
 static int coroutine_fn co_grow(Qcow2 *q, uint64_t size)
@@ -110,8 +114,8 @@ static int coroutine_fn co_grow(Qcow2 *q, uint64_t size)
     if (need > QCOW2_MAX_L1_BYTES / 8) {
         return -EFBIG;
     }
-    if (need <= q->l1_size) {
-        return 0;
+    if (need <= q->l1_size) { /* perhaps since an attempt that failed halfway */
+        return l2_cache_resize(q) ? 0 : -ENOMEM;
     }
     return co_move_l1(q, (uint32_t)need);
 }
