@@ -256,7 +256,14 @@ int coroutine_fn node_co_check(BlockNode *node, unsigned fix,
     if (!node->drv->co_check) {
         return -ENOTSUP;
     }
-    return node->drv->co_check(node, fix, message, opaque, ret);
+    if (!fix) {
+        return node->drv->co_check(node, 0, message, opaque, ret);
+    }
+    GraphDrain drain;
+    graph_co_drain_begin(&drain, node);
+    int r = node->drv->co_check(node, fix, message, opaque, ret);
+    graph_drain_end(&drain);
+    return r;
 }
 
 void node_image_corrupted(BlockNode *node, bool fatal, int64_t offset, int64_t size,

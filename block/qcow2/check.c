@@ -4,6 +4,9 @@
  * refcounts.  A reference without count is a corruption; a count without reference is a
  * leak.
  *
+ * An L2 table is walked once for the active L1 table and once for all snapshots together,
+ * which may be thousands: its references then count as often as it has been seen.
+ *
  * Repair only ever sets counts to what the references say; it deletes no entry, and does
  * nothing where the metadata overlaps, so that it cannot make anything worse than it is.
  */
@@ -27,6 +30,8 @@ typedef struct Check {
     void *opaque;
     uint32_t *refs; /* per host cluster: REFS_* */
     uint64_t nb_refs;
+    uint32_t *tables; /* per host cluster: how often snapshots refer to an L2 table there */
+    uint32_t times;   /* that what is being walked is referred to */
     uint64_t next_expected; /* host offset that would continue the last data cluster */
     uint64_t snapshots_bytes; /* of the snapshot table */
     bool confused;            /* some cluster is both data and metadata */
@@ -63,11 +68,11 @@ static void count_as(Check *c, uint64_t offset, uint64_t bytes, uint32_t kind)
     for (uint64_t i = first; i <= last; i++) {
         if (i >= c->nb_refs) {
             say(c, true, "ERROR: cluster %" PRIu64 " is outside of the image file", i);
-            c->res->corruptions++;
+            c->res->corruptions += c->times;
             return;
         }
         uint32_t count = c->refs[i] & REFS_COUNT;
-        c->refs[i] = (c->refs[i] & ~REFS_COUNT) | kind | MIN(count + 1, REFS_COUNT);
+        c->refs[i] = (c->refs[i] & ~REFS_COUNT) | kind | MIN((uint64_t)count + c->times, REFS_COUNT);
         if ((c->refs[i] & (REFS_DATA | REFS_METADATA)) == (REFS_DATA | REFS_METADATA)) {
             c->confused = true;
         }
@@ -101,7 +106,7 @@ static void coroutine_fn check_l2_entry(Check *c, uint64_t entry, bool active)
         if (entry & QCOW2_COPIED) {
             say(c, true, "ERROR: coffset=0x%" PRIx64 ": copied flag must never be set for "
                          "compressed clusters", offset);
-            c->res->corruptions++;
+            c->res->corruptions += c->times;
         }
         count_as(c, offset, len, REFS_DATA);
         if (active) {
@@ -114,7 +119,7 @@ static void coroutine_fn check_l2_entry(Check *c, uint64_t entry, bool active)
     uint64_t offset = entry & QCOW2_L2_OFFSET_MASK;
     if (entry & ~(QCOW2_COPIED | QCOW2_L2_OFFSET_MASK | QCOW2_ZERO)) {
         say(c, true, "ERROR found l2 entry with reserved bits set: %" PRIx64, entry);
-        c->res->corruptions++;
+        c->res->corruptions += c->times;
     }
     if (!offset) {
         return;
@@ -122,7 +127,7 @@ static void coroutine_fn check_l2_entry(Check *c, uint64_t entry, bool active)
     if (offset & (q->cluster_size - 1)) {
         say(c, true, "ERROR offset=%" PRIx64 ": Cluster is not properly aligned; L2 entry "
                      "corrupted.", offset);
-        c->res->corruptions++;
+        c->res->corruptions += c->times;
         return;
     }
     count_as(c, offset, q->cluster_size, REFS_DATA);
@@ -186,18 +191,35 @@ static int coroutine_fn check_l1(Check *c, uint64_t offset, uint64_t entries, bo
         if (table >> q->cluster_bits >= c->nb_refs) {
             continue; /* said already */
         }
+        if (!active) {
+            uint32_t *seen = &c->tables[table >> q->cluster_bits];
+            *seen += *seen < REFS_COUNT;
+            continue;
+        }
         if (++tables > c->nb_refs) { /* some of them again and again: it has no end */
             say(c, true, "ERROR an L1 table has more L2 tables than the file has clusters");
             c->res->corruptions++;
             c->incomplete = true;
             break;
         }
-        if (active) {
-            check_copied(c, entry, "L2 cluster");
-        }
-        ret = check_l2_table(c, table, active);
+        check_copied(c, entry, "L2 cluster");
+        ret = check_l2_table(c, table, true);
     }
     disk_buffer_free(l1);
+    return ret;
+}
+
+/* The L2 tables that check_l1() has seen in snapshots. */
+static int coroutine_fn check_snapshot_tables(Check *c)
+{
+    int ret = 0;
+    for (uint64_t i = 0; ret == 0 && i < c->nb_refs; i++) {
+        if (c->tables[i]) {
+            c->times = c->tables[i];
+            ret = check_l2_table(c, i << c->q->cluster_bits, false);
+        }
+    }
+    c->times = 1;
     return ret;
 }
 
@@ -206,6 +228,13 @@ static int coroutine_fn check_snapshots(Check *c)
 {
     Qcow2 *q = c->q;
     uint64_t pos = q->snapshots_offset, l1_bytes = 0;
+    if (!q->nb_snapshots) {
+        return 0;
+    }
+    c->tables = g_try_new0(uint32_t, max_u64(c->nb_refs, 1));
+    if (!c->tables) {
+        return -ENOMEM;
+    }
     for (uint32_t i = 0; i < q->nb_snapshots; i++) {
         Qcow2DiskSnapshot snap;
         int ret = node_co_read_buf(q->file, pos, sizeof(snap), &snap);
@@ -241,7 +270,7 @@ static int coroutine_fn check_snapshots(Check *c)
     }
     c->snapshots_bytes = pos - q->snapshots_offset;
     count_range(c, q->snapshots_offset, c->snapshots_bytes);
-    return 0;
+    return check_snapshot_tables(c);
 }
 
 static void count_bitmap_range(void *opaque, uint64_t offset, uint64_t len)
@@ -289,7 +318,8 @@ static bool can_repair(const Check *c)
 {
     const Qcow2 *q = c->q;
     bool can = !c->incomplete && !c->confused && alone(c, 0, q->cluster_size) &&
-               alone(c, q->snapshots_offset, c->snapshots_bytes) && alone(c, q->l1_offset, q->l1_size * 8ULL) &&
+               alone(c, q->snapshots_offset, c->snapshots_bytes) &&
+               alone(c, q->l1_offset, q->l1_size * 8ULL) &&
                alone(c, q->rt_offset, (uint64_t)q->rt_clusters << q->cluster_bits);
     for (uint32_t i = 0; can && i < q->rt_entries; i++) {
         uint64_t offset = q->rt[i] & QCOW2_RT_OFFSET_MASK;
@@ -411,17 +441,33 @@ static int coroutine_fn repair_copied(Check *c)
     return ret == 0 ? qcow2_co_flush(q->node) : ret;
 }
 
+/* Repair frees what nothing refers to: so nothing may be reserved, or known to this driver
+ * alone. Nor may a guest be at work: whoever calls has drained the node. */
+static int coroutine_fn prepare_repair(Qcow2 *q)
+{
+    int ret = qcow2_co_come_to_rest(q);
+    if (ret == 0 && (q->window_next != q->window_end || q->dropped->len ||
+                     q->quarantine->len || !list_empty(&q->cache.dirty) ||
+                     !list_empty(&q->cows))) {
+        ret = -EBUSY;
+    }
+    /* what the allocator knows of free clusters is old when counts have changed */
+    q->scan_cluster = 0;
+    q->uncounted_first = q->uncounted_end = 0;
+    return ret;
+}
+
 int coroutine_fn qcow2_co_check(BlockNode *node, unsigned fix,
                                 void (*message)(void *, bool, const char *),
                                 void *opaque, CheckResult *ret_result)
 {
     Qcow2 *q = node->state;
     memset(ret_result, 0, sizeof(*ret_result));
-    int ret = node->read_only ? 0 : qcow2_co_flush(node);
+    int ret = node->read_only ? 0 : fix ? prepare_repair(q) : qcow2_co_flush(node);
     if (ret < 0) {
         return ret;
     }
-    Check c = {.q = q, .res = ret_result, .message = message, .opaque = opaque};
+    Check c = {.q = q, .res = ret_result, .message = message, .opaque = opaque, .times = 1};
     ret_result->total_clusters = (int64_t)clusters_for(q, node->length);
     node_refresh_length(q->file);
     if (!make_refs(&c, clusters_for(q, node_length(q->file)))) {
@@ -447,6 +493,7 @@ int coroutine_fn qcow2_co_check(BlockNode *node, unsigned fix,
         ret = node_co_flush(q->file);
     }
     g_free(c.refs);
+    g_free(c.tables);
     return ret;
 }
 
