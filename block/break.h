@@ -20,18 +20,20 @@ typedef enum BlockBreak {
     BREAK_Q3,        /* a cluster is free while an entry on the disk refers to it */
     BREAK_Q4_TABLE,  /* a copied L2 table and its L1 entry share one sync */
     BREAK_Q4_BLOCK,  /* a refcount block and its table entry share one sync */
+    BREAK_Q4_REUSED, /* a new L2 table in a used cluster and its L1 entry share one sync */
     BREAK_Q5,        /* the allocator does not wait for its lock */
     BREAK_Q6,        /* no grace period */
     BREAK_Q7,        /* a failed write frees the published cluster it went to */
+    BREAK_Q8,        /* autoclear bits stay */
     BREAK_Q9,        /* a header field takes its whole sector along, as it was at open */
     BREAK_Q10,       /* counts without a file that covers them */
     BREAK_Q11,       /* the last writer leaves its window to the close */
     BREAK_Q11_STALE, /* writing again without reading again */
     BREAK_Q12,       /* the dirty bit is set while writing */
+    BREAK_Q12_BITMAP, /* bitmaps pass for current */
     BREAK_Q12_TABLE, /* the refcount table moves whenever it must */
     BREAK_Q13,       /* what a failed epoch had captured counts as written */
     BREAK_ROOT,      /* after a failure the old table is taken for the one in force */
-    BREAK_REFS_AWAY, /* counts that somebody else is writing count as written */
     BREAK_Q13_SYNC,  /* a sync after a failed one is believed, buffered or not */
     /* mistakes that others made */
     BREAK_COW_OVERLAP,   /* writers do not wait for the copy of their cluster */
@@ -43,6 +45,7 @@ typedef enum BlockBreak {
     BREAK_L1_ENOSPC,     /* an L1 entry stays although its table could not be written */
     BREAK_TABLE_FREED,   /* a new L2 table is given back while it is in use */
     BREAK_NO_COPIED,     /* the copied flag is forgotten */
+    BREAK_REPAIR_WINDOW, /* repair frees what is reserved */
     BREAK_STALE_TAIL,    /* growing shows what an earlier, larger disk had there */
     BREAK_NB,
 } BlockBreak;

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "block/base/error.h"
+#include "block/break.h"
 #include "block/qcow2/qcow2.h"
 
 /* What a cluster was seen as, next to the number of references. */
@@ -445,6 +446,9 @@ static int coroutine_fn repair_copied(Check *c)
  * alone. Nor may a guest be at work: whoever calls has drained the node. */
 static int coroutine_fn prepare_repair(Qcow2 *q)
 {
+    if (BROKEN(BREAK_REPAIR_WINDOW)) {
+        return qcow2_co_flush(q->node);
+    }
     int ret = qcow2_co_come_to_rest(q);
     if (ret == 0 && (q->window_next != q->window_end || q->dropped->len ||
                      q->quarantine->len || !list_empty(&q->cache.dirty) ||

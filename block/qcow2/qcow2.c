@@ -226,8 +226,8 @@ static int coroutine_fn declare_writer(Qcow2 *q)
     if (q->version < 3 || !q->autoclear) {
         return 0;
     }
-    int ret = bitmap_co_mark_in_use(q);
-    if (ret == 0 && keep != q->autoclear) {
+    int ret = BROKEN(BREAK_Q12_BITMAP) ? 0 : bitmap_co_mark_in_use(q);
+    if (ret == 0 && keep != q->autoclear && !BROKEN(BREAK_Q8)) {
         be64 field = be64_make(keep);
         ret = header_co_write_field(q, offsetof(Qcow2DiskHeader, autoclear_features), &field,
                                     sizeof(field));

@@ -63,8 +63,7 @@ void refcount_fini(Qcow2 *q)
 
 bool refcount_any_dirty(const Qcow2 *q)
 {
-    return !list_empty(&q->refs.dirty) ||
-           (q->refs.writing && !BROKEN(BREAK_REFS_AWAY));
+    return !list_empty(&q->refs.dirty) || q->refs.writing;
 }
 
 static void evict(Qcow2 *q)

@@ -69,7 +69,7 @@ static int coroutine_fn fill_table(Qcow2 *q, uint64_t offset, uint64_t old, bool
         int ret = node_co_write_zero_data(q->file, offset, q->cluster_size);
         /* order: Q4. Said when it is written: an epoch that began meanwhile takes the flag
          * along, but its sync need not cover the table */
-        q->copied_since_sync |= !zero;
+        q->copied_since_sync |= !zero && !BROKEN(BREAK_Q4_REUSED);
         return ret;
     }
     uint8_t *buf = disk_buffer_try_alloc(4096, MAX(q->cluster_size, 4096));

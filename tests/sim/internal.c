@@ -112,11 +112,32 @@ static uint64_t append(Image *im, uint64_t bytes)
 
 /* ---- the snapshot ---- */
 
+/* A reference to each cluster that the compressed data touches, sector by sector. */
+static bool share_compressed(Image *im, uint64_t entry)
+{
+    unsigned x = 62 - (im->bits - 8);
+    uint64_t offset = entry & ((UINT64_C(1) << x) - 1);
+    uint64_t sectors = ((entry & ~(QCOW2_COPIED | QCOW2_COMPRESSED)) >> x) + 1;
+    uint64_t last = ((offset & ~UINT64_C(511)) + sectors * 512 - 1) >> im->bits;
+    for (uint64_t i = offset >> im->bits; i <= last; i++) {
+        if (!add_reference(im, i << im->bits)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool share_table(Image *im, uint64_t table)
 {
     for (uint64_t i = 0; i < UINT64_C(1) << (im->bits - 3); i++) {
         uint64_t entry = read64(im, table + i * 8);
         uint64_t offset = entry & QCOW2_L2_OFFSET_MASK;
+        if (entry & QCOW2_COMPRESSED) {
+            if (!share_compressed(im, entry)) {
+                return false;
+            }
+            continue;
+        }
         if (offset && !add_reference(im, offset)) {
             return false;
         }

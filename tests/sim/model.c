@@ -2,6 +2,8 @@
 /* The shadow model; see model.h. */
 #include "tests/sim/model.h"
 
+#include "tests/sim/tag.h"
+
 typedef struct Event {
     uint32_t serial, stamp;
     uint64_t begin, end; /* the model's clock; end 0: still going on */
@@ -32,6 +34,15 @@ Model *model_new(uint32_t nb_sectors, const uint32_t *initial)
         g_array_append_val(m->sectors[i], first);
     }
     return m;
+}
+
+uint8_t *model_contents(const Model *m, uint32_t nb_sectors)
+{
+    uint8_t *all = g_malloc((gsize)nb_sectors * 512);
+    for (uint32_t i = 0; i < nb_sectors; i++) {
+        tag_fill(all + (gsize)i * 512, i, 1, g_array_index(m->sectors[i], Event, 0).stamp);
+    }
+    return all;
 }
 
 uint32_t model_new_stamp(Model *m)

@@ -23,6 +23,8 @@ typedef struct Model Model;
 
 /* @initial: the stamp of each sector, or NULL for zeros. */
 Model *model_new(uint32_t nb_sectors, const uint32_t *initial);
+/* The first sectors as they were at first; freed with g_free(). */
+uint8_t *model_contents(const Model *m, uint32_t nb_sectors);
 /* Never 0, which stands for a sector of zeros. */
 uint32_t model_new_stamp(Model *m);
 

@@ -51,11 +51,11 @@ static const Scenario scenarios[] = {
      .window = {2, 24}, .l2_slices = {1, 6}, .base = 30, .align = 30, .no_punch = 30,
      .cut_one_in = {12, 40}},
     {"order-reused", "new tables in clusters that were used and cannot be punched",
-     WEIGHTS(55, 0, 8, 22, 15), .cluster_bits = {9, 9}, .clusters = {600, 2000},
-     .refcount_order = {3, 6}, .workers = {4, 10}, .ops = {80, 160}, .hot = {0, 0},
-     .whole = 70, .wide = 4, .slow_one_in = {3, 8}, .slow_factor = {30, 120},
-     .window = {1, 3}, .l2_slices = {2, 6}, .dropped_clusters = {1, 4}, .no_punch = 100,
-     .cut_one_in = {8, 24}},
+     WEIGHTS(5, 2, 50, 20, 23), .cluster_bits = {9, 9}, .clusters = {2500, 4500},
+     .refcount_order = {3, 6}, .workers = {2, 6}, .ops = {60, 120}, .hot = {0, 0},
+     .whole = 90, .wide = 4, .slow_one_in = {3, 8}, .slow_factor = {30, 120},
+     .window = {60, 200}, .l2_slices = {2, 6}, .no_punch = 100, .start = 100,
+     .filled = {0, 0}, .garbage = {150, 300}, .cut_one_in = {10, 24}},
     {"copy", "copy-on-write: neighbours in one cluster, requests over several",
      .weights = {[OP_WRITE] = 80, [OP_READ] = 10, [OP_ZERO] = 2, [OP_FLUSH] = 3,
                  [OP_SNAPSHOT] = 5},
@@ -63,6 +63,12 @@ static const Scenario scenarios[] = {
      .refcount_order = {4, 4}, .workers = {6, 14}, .ops = {60, 120}, .hot = {2, 8},
      .whole = 10, .spans = 60, .wide = 4, .slow_one_in = {2, 6}, .slow_factor = {20, 80},
      .window = {4, 24}, .l2_slices = {1, 4}, .copy_sectors = {0, 1}, .base = 100},
+    {"copy-wide", "long copies of several clusters, in files that are new all the time",
+     .weights = {[OP_WRITE] = 88, [OP_READ] = 3, [OP_FLUSH] = 2, [OP_SNAPSHOT] = 7},
+     .cluster_bits = {12, 12}, .clusters = {10, 20}, .refcount_order = {4, 4},
+     .workers = {10, 16}, .ops = {80, 140}, .hot = {0, 0}, .whole = 0, .spans = 95,
+     .wide = 2, .slow_one_in = {3, 6}, .slow_factor = {20, 60}, .window = {16, 40},
+     .l2_slices = {1, 4}, .copy_sectors = {1, 1}, .base = 100},
     {"copy-order", "copies in large windows: the data before its entry",
      WEIGHTS(78, 2, 0, 4, 16), .cluster_bits = {10, 12}, .clusters = {30, 100},
      .refcount_order = {4, 4}, .workers = {2, 8}, .ops = {60, 120}, .hot = {0, 4},
@@ -100,8 +106,11 @@ static const Scenario scenarios[] = {
     {"failed-syncs", "syncs that fail, on buffered and direct files",
      WEIGHTS(60, 4, 4, 6, 26), SMALL, .sync_faults = 100, .buffered = 50, .base = 30},
     {"failed-epochs", "flushes that fail and are tried again, on direct files",
-     WEIGHTS(60, 4, 4, 4, 30), SMALL, .sync_faults = 100, .write_faults = 50,
-     .write_odds = {10, 60}, .base = 30, .cut_one_in = {16, 60}},
+     WEIGHTS(60, 2, 2, 2, 34), .cluster_bits = {9, 9}, .clusters = {400, 1500},
+     .refcount_order = {4, 6}, .workers = {2, 5}, .ops = {60, 140}, .hot = {0, 0},
+     .whole = 40, .wide = 3, .slow_one_in = {4, 12}, .slow_factor = {10, 60},
+     .window = {2, 24}, .l2_slices = {2, 6}, .sync_faults = 100, .write_faults = 40,
+     .write_odds = {5, 40}, .base = 30, .cut_one_in = {16, 60}},
     {"last-writer", "snapshots: a file that has lost its last writer is finished",
      .weights = {[OP_WRITE] = 60, [OP_READ] = 6, [OP_ZERO] = 5, [OP_DISCARD] = 8,
                  [OP_FLUSH] = 4, [OP_SNAPSHOT] = 14},
@@ -115,13 +124,13 @@ static const Scenario scenarios[] = {
                  [OP_FLUSH] = 8, [OP_LEND] = 8, [OP_RESIZE] = 1},
      SMALL, .base = 40, .cut_one_in = {16, 60}},
     {"shared-tables", "internal snapshots: L2 tables are copied",
-     .weights = {[OP_WRITE] = 24, [OP_READ] = 2, [OP_ZERO] = 24, [OP_DISCARD] = 24,
-                 [OP_FLUSH] = 24, [OP_LEND] = 6},
-     .cluster_bits = {9, 9}, .clusters = {300, 800}, .refcount_order = {3, 5},
-     .workers = {1, 4}, .ops = {100, 160}, .hot = {0, 0}, .whole = 40, .wide = 2,
-     .slow_one_in = {4, 12}, .slow_factor = {10, 40}, .window = {100, 400},
-     .l2_slices = {2, 8}, .base = 0, .snapshots_only = true,
-     .cut_one_in = {10, 24}},
+     .weights = {[OP_WRITE] = 4, [OP_READ] = 2, [OP_ZERO] = 35, [OP_DISCARD] = 30,
+                 [OP_FLUSH] = 28, [OP_LEND] = 1},
+     .cluster_bits = {9, 9}, .clusters = {1000, 2000}, .refcount_order = {3, 5},
+     .workers = {1, 4}, .ops = {60, 120}, .hot = {0, 0}, .whole = 80, .wide = 2,
+     .slow_one_in = {4, 12}, .slow_factor = {10, 40}, .window = {100, 300},
+     .l2_slices = {2, 8}, .snapshots_only = true, .start = 100, .filled = {20, 50},
+     .snapshot = 100, .cut_one_in = {10, 24}},
     {"rebase", "another program rewrites the first cluster of a live leaf",
      .weights = {[OP_WRITE] = 70, [OP_READ] = 2, [OP_FLUSH] = 6, [OP_REBASE] = 10,
                  [OP_RESIZE] = 5, [OP_REOPEN] = 2},
@@ -137,9 +146,45 @@ static const Scenario scenarios[] = {
      .slow_one_in = {4, 12}, .slow_factor = {10, 40}, .window = {4, 24},
      .l2_slices = {1, 6}, .base = 40, .v2 = 20, .align = 40, .stock_rebase = true},
     {"resize", "growing and shrinking",
-     .weights = {[OP_WRITE] = 60, [OP_READ] = 14, [OP_ZERO] = 5, [OP_DISCARD] = 5,
-                 [OP_FLUSH] = 6, [OP_RESIZE] = 12},
-     SMALL, .base = 60},
+     .weights = {[OP_WRITE] = 60, [OP_READ] = 16, [OP_ZERO] = 5, [OP_DISCARD] = 5,
+                 [OP_FLUSH] = 6, [OP_RESIZE] = 20},
+     .cluster_bits = {10, 12}, .clusters = {16, 80}, .refcount_order = {0, 6},
+     .workers = {2, 10}, .ops = {60, 140}, .hot = {2, 6}, .whole = 30, .wide = 3,
+     .slow_one_in = {4, 12}, .slow_factor = {10, 60}, .window = {1, 12},
+     .l2_slices = {1, 6}, .base = 60},
+    {"resize-failed", "the same on storage that fails: which L1 table does the disk name?",
+     .weights = {[OP_WRITE] = 64, [OP_READ] = 2, [OP_ZERO] = 4, [OP_DISCARD] = 4,
+                 [OP_FLUSH] = 16, [OP_RESIZE] = 9},
+     .cluster_bits = {9, 9}, .clusters = {400, 1500}, .refcount_order = {4, 4},
+     .workers = {1, 4}, .ops = {60, 140}, .hot = {0, 0}, .whole = 40, .wide = 3,
+     .slow_one_in = {4, 12}, .slow_factor = {10, 60}, .window = {20, 80},
+     .l2_slices = {1, 6}, .write_faults = 40, .write_odds = {5, 60}, .sync_faults = 100,
+     .base = 30, .cut_one_in = {16, 60}},
+    {"table-moves", "a device whose refcount table is full, on storage that fails",
+     WEIGHTS(70, 2, 2, 2, 16), .cluster_bits = {9, 9}, .clusters = {5980, 6020},
+     .refcount_order = {6, 6}, .workers = {2, 8}, .ops = {60, 120}, .hot = {0, 0},
+     .whole = 40, .wide = 8, .slow_one_in = {4, 12}, .slow_factor = {10, 60},
+     .window = {2, 24}, .l2_slices = {1, 6}, .write_faults = 70, .write_odds = {10, 120},
+     .sync_faults = 50, .device = 100, .start = 100, .filled = {69, 70},
+     .cut_one_in = {20, 80}},
+    {"start", "images of other programs: compressed, bitmaps, unknown features, snapshots",
+     WEIGHTS(50, 16, 8, 16, 8), SMALL, .dropped_clusters = {0, 10}, .start = 100,
+     .filled = {20, 95}, .compressed = {20, 90}, .gaps = {0, 30}, .garbage = {0, 8},
+     .bitmaps = 40, .snapshot = 40, .base = 50, .no_flush = 10, .v2 = 15, .no_punch = 15,
+     .buffered = 40, .align = 40, .device = 10},
+    {"start-commands", "the same with commands, and others at work",
+     .weights = {[OP_WRITE] = 45, [OP_READ] = 10, [OP_ZERO] = 6, [OP_DISCARD] = 10,
+                 [OP_FLUSH] = 5, [OP_SNAPSHOT] = 4, [OP_RELINK] = 3, [OP_REOPEN] = 3,
+                 [OP_REBASE] = 4, [OP_LEND] = 5},
+     SMALL, .start = 100, .filled = {20, 95}, .compressed = {20, 90}, .gaps = {0, 30},
+     .garbage = {0, 8}, .bitmaps = 50, .snapshot = 30, .base = 50, .v2 = 10, .align = 40},
+    {"geometry", "large clusters, up to 2 MiB, of all refcount widths",
+     WEIGHTS(50, 12, 8, 10, 10), .cluster_bits = {13, 21}, .clusters = {2, 8},
+     .refcount_order = {0, 6}, .workers = {2, 8}, .ops = {20, 50}, .hot = {1, 4},
+     .whole = 10, .wide = 2, .slow_one_in = {4, 12}, .slow_factor = {10, 60},
+     .window = {1, 4}, .l2_slices = {1, 6}, .base = 50, .v2 = 10, .buffered = 40,
+     .align = 40, .start = 50, .filled = {20, 90}, .compressed = {0, 80}, .gaps = {0, 20},
+     .snapshot = 30, .cut_one_in = {30, 120}},
     {"device", "a block device: fixed size, somebody else's bytes in it",
      WEIGHTS(55, 14, 8, 8, 8), SMALL, .device = 100, .base = 40, .no_punch = 40},
 };
@@ -207,6 +252,17 @@ static void draw_knobs(const Scenario *s, GRand *rand, const Config *cfg, BlockK
     ret->grow_step = (uint64_t)draw(rand, (Range){1, 64}) << cfg->cluster_bits;
 }
 
+static void draw_start(const Scenario *s, GRand *rand, Config *ret)
+{
+    ret->start = chance(rand, s->start);
+    ret->start_filled = draw(rand, s->filled);
+    ret->start_compressed = draw(rand, s->compressed);
+    ret->start_gaps = draw(rand, s->gaps);
+    ret->start_garbage = draw(rand, s->garbage);
+    ret->start_bitmaps = !ret->v2 && chance(rand, s->bitmaps) ? draw(rand, (Range){1, 3}) : 0;
+    ret->start_snapshot = !ret->traits.block_device && chance(rand, s->snapshot);
+}
+
 void scenario_draw(const Scenario *s, GRand *rand, Config *ret)
 {
     ret->cluster_bits = draw(rand, s->cluster_bits);
@@ -236,6 +292,10 @@ void scenario_draw(const Scenario *s, GRand *rand, Config *ret)
     draw_traits(s, rand, &ret->traits);
     draw_faults(s, rand, ret, &ret->faults);
     draw_knobs(s, rand, ret, &ret->knobs);
+    ret->max_file_bytes = MAX(UINT64_C(8) << 20, UINT64_C(48) << ret->cluster_bits);
+    if (s->start) {
+        draw_start(s, rand, ret);
+    }
 }
 
 /* ---- operations ---- */

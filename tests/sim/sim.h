@@ -4,6 +4,7 @@
  *
  *    scenario.c   what may happen: geometry, mix of operations, faults
  *    world.c      one machine: its disks, graph and port; opening and closing
+ *    start-image.c  the image it begins with, when another program has made that
  *    workload.c   the guest's requests and the client's commands, executed
  *    foreign.c    what other programs do to the files meanwhile
  *    internal.c   internal snapshots, taken by another program
@@ -66,6 +67,11 @@ typedef struct Scenario {
     unsigned base, no_flush, v2, device, no_punch, buffered, align;
     unsigned slow_data;
     unsigned write_faults, sync_faults, read_faults, full;
+    unsigned start;     /* begin with an image of another program: */
+    Range filled, compressed, gaps; /* percent of its clusters */
+    Range garbage;      /* free clusters with old bytes */
+    unsigned bitmaps, snapshot; /* percent of those images */
+    unsigned second;    /* another disk in the same process */
     Range write_odds; /* of those that have faults: permille of the operations */
     Range cut_one_in; /* steps */
     bool snapshots_only; /* what others do when they are lent the file */
@@ -82,7 +88,11 @@ typedef struct InternalSnapshot {
 typedef struct Config {
     uint32_t cluster_bits, nb_sectors, refcount_order, workers, hot[16], nb_hot;
     uint32_t l2_slices, cut_one_in;
-    bool base, no_flush, v2;
+    bool base, no_flush, v2, second;
+    bool start, start_snapshot;
+    uint32_t start_filled, start_compressed, start_gaps; /* percent */
+    uint32_t start_garbage, start_bitmaps;
+    uint64_t max_file_bytes;
     SimTraits traits;
     SimFaults faults;
     BlockKnobs knobs;
@@ -101,6 +111,8 @@ typedef struct World {
     SimDisk *files[MAX_FILES];
     bool frozen[MAX_FILES];
     unsigned nb_files;
+    uint8_t *start_bytes; /* the first image, when others made it; until it is opened */
+    uint64_t start_len;
     unsigned chain[MAX_FILES], depth; /* files, the deepest first */
     BlockPort *port;
     Model *model;
@@ -159,6 +171,13 @@ World *world_resurrect(World *w, GRand *rand, bool power_loss);
 /* The lowest @depth files, each over the next. */
 JsonValue *world_chain_options(const World *w, unsigned depth, bool read_only);
 SimDisk *world_find_disk(World *w, const char *name);
+
+/* ---- start-image.c ---- */
+/* An image that another program wrote: *ret_len bytes in a buffer that holds the largest,
+ * freed with g_free(). @stamps: what lies below; in return what the image shows. */
+uint8_t *start_image(const Config *cfg, GRand *rand, uint32_t *stamps, uint64_t *ret_len);
+/* What has not become of it since a writer came, as it must; NULL: all has. */
+const char *start_image_wrong(const Config *cfg, const uint8_t *image);
 
 /* ---- workload.c ---- */
 /* Works through the operations with its companions; the last one closes and calls it a day. */

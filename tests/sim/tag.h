@@ -11,6 +11,7 @@
 
 #define TAG_WORDS 128u
 #define TAG_BACKING 0x80000000u /* in the stamps of the read-only base */
+#define TAG_START   0x40000000u /* in those of the image that a world begins with */
 
 static inline uint32_t tag_word(uint32_t stamp, uint32_t sector, uint32_t i)
 {

@@ -36,6 +36,11 @@ static void check_header(const Verify *v, unsigned file)
         (be64_get(h->incompatible_features) & QCOW2_INCOMPAT_DIRTY)) {
         world_fail(v->w, "the dirty bit is set (Q12)");
     }
+    const char *wrong = file == 0 && v->w->cfg.start ? start_image_wrong(&v->w->cfg, image)
+                                                    : NULL;
+    if (wrong) {
+        world_fail(v->w, "%s", wrong);
+    }
     if (v->w->generation && file == v->w->generation_file &&
         foreign_generation(image, len) != v->w->generation) {
         world_fail(v->w, "what another program wrote into the header is gone (Q9)");
@@ -201,12 +206,13 @@ static void coroutine_fn second_life(const Verify *v)
     if (!world_co_open(w, false, &error)) {
         world_fail(w, "cannot be opened for writing afterwards: %s", error->message);
     }
-    if (g_rand_boolean(v->rand) &&
-        node_co_check(port_root(w->port), CHECK_FIX_LEAKS, report, NULL, &res) < 0) {
-        world_fail(w, "the repair of leaks failed");
-    }
+    int repair_at = g_rand_int_range(v->rand, 0, 16); /* before a write; or not at all */
     port_co_read(w->port, 0, length * 512, all, 0);
     for (int i = 0; i < 12; i++) {
+        if (i == repair_at &&
+            node_co_check(port_root(w->port), CHECK_FIX_LEAKS, report, NULL, &res) < 0) {
+            world_fail(w, "the repair of leaks failed");
+        }
         uint32_t first = (uint32_t)g_rand_int_range(v->rand, 0, (gint32)length);
         uint32_t count = (uint32_t)g_rand_int_range(v->rand, 1, 17);
         count = MIN(count, length - first);

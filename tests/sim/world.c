@@ -14,8 +14,6 @@
 #include "tests/sim/sim.h"
 #include "tests/sim/tag.h"
 
-#define MAX_FILE_BYTES (8u << 20)
-
 SimOptions sim_options = {.only_cut = -1};
 BlockBreak block_break;
 BlockKnobs block_knobs;
@@ -129,7 +127,7 @@ void coroutine_fn world_co_close(World *w)
 static void add_file(World *w)
 {
     g_autofree char *name = g_strdup_printf("f%u", w->nb_files);
-    w->files[w->nb_files++] = sim_disk_new(w->host, name, MAX_FILE_BYTES);
+    w->files[w->nb_files++] = sim_disk_new(w->host, name, w->cfg.max_file_bytes);
 }
 
 bool coroutine_fn world_co_create(World *w, unsigned *ret_file, GError **errp)
@@ -156,11 +154,25 @@ bool coroutine_fn world_co_create(World *w, unsigned *ret_file, GError **errp)
     return typed && image_co_create(w->graph, typed, errp);
 }
 
+static void begin_with_image(World *w)
+{
+    add_file(w);
+    sim_disk_foreign_write(w->files[0], 0, w->start_bytes, w->start_len);
+    g_clear_pointer(&w->start_bytes, g_free);
+    if (w->cfg.start_snapshot && internal_snapshot(w->files[0], &w->internal)) {
+        w->internal_bytes = model_contents(w->model, w->size);
+        w->internal_sectors = w->size;
+        w->internal_file = 0;
+    }
+}
+
 void coroutine_fn world_co_begin(World *w)
 {
     g_autoptr(GError) error = NULL;
-    unsigned file;
-    if (!world_co_create(w, &file, &error)) {
+    unsigned file = 0;
+    if (w->cfg.start) {
+        begin_with_image(w);
+    } else if (!world_co_create(w, &file, &error)) {
         world_fail(w, "cannot create: %s", error->message);
     }
     w->chain[w->depth++] = file;
@@ -196,7 +208,7 @@ static void make_base(World *w, GRand *rand, uint32_t *stamps)
         tag_fill(image + (gsize)i * 512, i, 1, stamp);
         stamps[i] = stamp;
     }
-    w->base = sim_disk_new(w->host, "base", MAX_FILE_BYTES);
+    w->base = sim_disk_new(w->host, "base", w->cfg.max_file_bytes);
     sim_disk_load(w->base, image, (uint64_t)n * 512);
 }
 
@@ -219,6 +231,9 @@ World *world_new(const Scenario *scenario, uint32_t seed)
         make_base(w, rand, stamps);
         memset(stamps + w->cfg.nb_sectors, 0, (room - w->cfg.nb_sectors) * sizeof(*stamps));
     }
+    if (w->cfg.start) {
+        w->start_bytes = start_image(&w->cfg, rand, stamps, &w->start_len);
+    }
     w->model = model_new(room, stamps);
     g_rand_free(rand);
     return w;
@@ -237,12 +252,13 @@ World *world_resurrect(World *old, GRand *rand, bool power_loss)
     make_machine(w, 1);
     for (unsigned i = 0; i < w->nb_files; i++) {
         uint8_t *image = sim_disk_survivors(old->files[i], rand, power_loss, &len);
-        w->files[i] = sim_disk_new(w->host, sim_disk_name(old->files[i]), MAX_FILE_BYTES);
+        w->files[i] = sim_disk_new(w->host, sim_disk_name(old->files[i]),
+                                   w->cfg.max_file_bytes);
         sim_disk_adopt(w->files[i], image, len);
     }
     if (w->base) {
         const uint8_t *image = sim_disk_contents(old->base, &len);
-        w->base = sim_disk_new(w->host, "base", MAX_FILE_BYTES);
+        w->base = sim_disk_new(w->host, "base", w->cfg.max_file_bytes);
         sim_disk_adopt(w->base, (uint8_t *)image, len); /* nobody writes to it */
     }
     return w;
