@@ -5,7 +5,9 @@
 #   make run        build, serve a disk and show it working (IMAGE=path, ONCE=1)
 #   make check      build and run all tests (SANITIZE=1: with sanitizers)
 #   make soak       simulate crashes: SEEDS=N of them, from SEED_BASE=M on
-#   make bench      measure against qemu-storage-daemon (BENCH="--quick ...")
+#   make bench      measure against qemu-storage-daemon (BENCH="--quick ..."); CATALOGUE=1:
+#                   each switch of patches/ on and off; DIARY=1: configurations, with charts
+#   make flamegraph profile the daemon under a workload (CELL=mapped-randread-32)
 #   make fuzz       fuzz with clang (TIME=60 seconds each, TARGET=name for one)
 #   make lint       static checks of all of our C (ALL=1: scan-build as well)
 #   make tsan       threads under the thread sanitizer
@@ -20,7 +22,7 @@ CONFIGURE := --build-dir=$(BUILD) $(if $(SANITIZE),--enable-sanitizers --enable-
 PROGRAMS := qemu-dp qemu-img qemu-io
 export DEPS
 
-.PHONY: all deps deps-test run check soak lint tsan valgrind bench fuzz install clean
+.PHONY: all deps deps-test run check soak lint tsan valgrind bench flamegraph fuzz install clean
 
 all: deps
 	@[ -f $(BUILD)/build.ninja ] || ./configure $(CONFIGURE)
@@ -46,7 +48,13 @@ soak: deps-test all
 	    --seed-base $(or $(SEED_BASE),1)
 
 bench: deps-test all
-	@python3 tests/bench/bench.py --build $(BUILD) $(BENCH)
+	@if [ -n "$(CATALOGUE)" ]; then python3 tests/bench/on_off.py --build $(BUILD) --write $(BENCH); \
+	elif [ -n "$(DIARY)" ]; then python3 tests/bench/diary.py --build $(BUILD) $(BENCH); \
+	else python3 tests/bench/bench.py --build $(BUILD) $(BENCH); fi
+
+flamegraph: deps-test all
+	@python3 tests/bench/flamegraph.py --build $(BUILD) $(if $(CELL),--cell $(CELL)) \
+	    $(if $(RIG),--rig $(RIG)) --out $(or $(OUT),flamegraph.svg)
 
 lint: all
 	@scripts/lint $(if $(ALL),--all) $(BUILD)

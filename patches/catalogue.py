@@ -28,7 +28,7 @@ def read(name):
     """The front matter of one page; 'switches' is the list of its switches' names."""
     with open(os.path.join(HERE, name), encoding='utf-8') as page:
         text = page.read()
-    m = re.match(r'---\n(.*?)\n---\n# (.+)\n', text, re.S)
+    m = re.match(r'---\n(.*?)\n---\n# ([^\n]+)\n', text, re.S)
     if not m:
         raise ValueError(f'{name}: no front matter with a title after it')
     front = {'page': name, 'number': name[:4], 'title': m.group(2)}
