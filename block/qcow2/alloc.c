@@ -343,7 +343,7 @@ void alloc_drop(Qcow2 *q, uint64_t offset, uint64_t bytes)
 
 bool alloc_quarantine_full(const Qcow2 *q)
 {
-    return q->dropped_bytes > KNOB(dropped_bytes, DROPPED_MAX_BYTES);
+    return q->dropped_bytes > KNOB(dropped_bytes, DROPPED_MAX_BYTES) || l2_dirty_full(q);
 }
 
 void alloc_captured_dropped(Qcow2 *q, GArray *captured)

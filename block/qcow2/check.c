@@ -438,6 +438,7 @@ static int coroutine_fn repair_copied(Check *c)
             ret = repair_copied_table(c, table);
         }
     }
+    l2_co_settle(q);
     l2_cache_clear(q); /* order: all was flushed before the check; what it has is old now */
     return ret == 0 ? qcow2_co_flush(q->node) : ret;
 }

@@ -57,11 +57,10 @@ int coroutine_fn qcow2_co_read_compressed(BlockNode *node, uint64_t offset, uint
 {
     Qcow2 *q = node->state;
     uint64_t cluster = offset >> q->cluster_bits;
-    L2Slice *slice = l2_lookup(q, cluster);
-    if (!slice || slice->loading) {
+    if (!l2_is_loaded(q, cluster)) {
         return MAP_AGAIN;
     }
-    uint64_t entry = l2_get(q, slice, cluster);
+    uint64_t entry = l2_get(q, cluster);
     if (entry == QCOW2_ENTRY_INVALID || !(entry & QCOW2_COMPRESSED)) {
         return MAP_AGAIN; /* it was rewritten */
     }

@@ -26,7 +26,7 @@
 #define MAX_CAPTURE_BYTES (16 * MiB) /* more is captured in further rounds */
 
 typedef struct CapturedSlice {
-    L2Slice *slice;
+    uint32_t index; /* of the slice */
     uint64_t disk_offset;
     be64 *copy;
 } CapturedSlice;
@@ -48,12 +48,11 @@ static size_t slice_bytes(const Qcow2 *q)
     return l2_slice_entries(q) * sizeof(be64);
 }
 
-static be64 *encode(const Qcow2 *q, const L2Slice *slice)
+static be64 *encode(const Qcow2 *q, uint32_t index)
 {
-    unsigned n = l2_slice_entries(q);
     be64 *copy = disk_buffer_try_alloc(4096, MAX(slice_bytes(q), 512));
-    for (unsigned i = 0; copy && i < n; i++) {
-        copy[i] = be64_make(slice->entries ? slice->entries[i] : 0);
+    if (copy) {
+        l2_encode(q, index, copy);
     }
     return copy;
 }
@@ -67,19 +66,18 @@ static int by_offset(const void *a, const void *b)
 static int capture_slices(Qcow2 *q, Capture *cap)
 {
     uint64_t bytes = 0;
-    while (!list_empty(&q->cache.dirty)) {
-        L2Slice *slice = list_first(&q->cache.dirty, L2Slice, in_dirty);
+    uint32_t index;
+    while (l2_first_dirty(q, &index)) {
         if (bytes && bytes + slice_bytes(q) > KNOB(capture_bytes, MAX_CAPTURE_BYTES)) {
             cap->partial = true;
             break;
         }
-        CapturedSlice c = {slice, l2_slice_disk_offset(q, slice), encode(q, slice)};
+        CapturedSlice c = {index, l2_slice_disk_offset(q, index), encode(q, index)};
         if (!c.copy) {
             return -ENOMEM;
         }
         bytes += slice_bytes(q);
-        list_remove(&slice->in_dirty);
-        slice->writing = true;
+        l2_begin_write(q, index);
         g_array_append_val(cap->slices, c);
     }
     g_array_sort(cap->slices, by_offset);
@@ -157,10 +155,7 @@ static void restore(Qcow2 *q, Capture *cap)
         return;
     }
     for (guint i = 0; i < cap->slices->len; i++) {
-        L2Slice *slice = g_array_index(cap->slices, CapturedSlice, i).slice;
-        if (!list_linked(&slice->in_dirty)) {
-            list_append(&q->cache.dirty, &slice->in_dirty);
-        }
+        l2_write_failed(q, g_array_index(cap->slices, CapturedSlice, i).index);
     }
     for (unsigned i = 0; i < cap->nb_l1_blocks; i++) {
         q->l1_dirty[cap->l1_blocks[i] / 8] |= (uint8_t)(1 << (cap->l1_blocks[i] % 8));
@@ -172,11 +167,11 @@ static void restore(Qcow2 *q, Capture *cap)
     q->reserved_since_sync |= cap->reserved;
 }
 
-static void capture_free(Capture *cap)
+static void capture_free(Qcow2 *q, Capture *cap)
 {
     for (guint i = 0; i < cap->slices->len; i++) {
         CapturedSlice *c = &g_array_index(cap->slices, CapturedSlice, i);
-        c->slice->writing = false;
+        l2_end_write(q, c->index);
         disk_buffer_free(c->copy);
     }
     g_array_free(cap->slices, TRUE);
@@ -280,7 +275,7 @@ static int coroutine_fn epoch_round(Qcow2 *q, bool *ret_more)
         co_mutex_unlock(&q->alloc_lock);
     }
     *ret_more = ret == 0 && cap.partial;
-    capture_free(&cap);
+    capture_free(q, &cap);
     return ret;
 }
 

@@ -75,7 +75,6 @@ static bool check_numbers(Qcow2 *q, const Qcow2DiskHeader *h, GError **errp)
     q->cluster_bits = (uint8_t)bits;
     q->cluster_size = UINT64_C(1) << bits;
     q->l2_bits = (uint8_t)(bits - 3);
-    q->slice_bits = (uint8_t)MIN(bits - 3, 9);
     if (be32_get(h->crypt_method) > 2) {
         error_set(errp, "Unsupported encryption method %" PRIu32,
                   be32_get(h->crypt_method));

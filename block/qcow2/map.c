@@ -49,38 +49,46 @@ static inline bool writable_in_place(uint64_t entry)
            entry != QCOW2_ENTRY_INVALID;
 }
 
-/* Bytes from @offset on that entries @i.. describe in the same way as the first. */
-static uint64_t run_length(const Qcow2 *q, const L2Slice *slice, unsigned i, MapOp op,
-                           uint64_t first, ClusterKind kind, uint64_t in_cluster,
-                           uint64_t len)
+/* Do clusters with entry @next, @nb clusters behind @first, belong to what @first began? */
+static bool goes_on(const Qcow2 *q, MapOp op, ClusterKind kind, uint64_t first,
+                    uint64_t next, uint32_t nb)
 {
-    unsigned n = 1u << q->slice_bits;
-    uint64_t bytes = q->cluster_size - in_cluster;
-    uint64_t expect = first + q->cluster_size;
-    unsigned at = i;
+    if (op == MAP_OP_WRITE && kind != CLUSTER_NORMAL) {
+        return !writable_in_place(next); /* the run of clusters that need work */
+    }
+    if (kind == CLUSTER_NORMAL) {
+        return next == first + ((uint64_t)nb << q->cluster_bits);
+    }
+    if (classify(next) != kind || kind == CLUSTER_COMPRESSED) {
+        return false;
+    }
+    uint64_t host = first & QCOW2_L2_OFFSET_MASK;
+    uint64_t expect = host ? host + ((uint64_t)nb << q->cluster_bits) : 0;
+    return kind != CLUSTER_ZERO || op != MAP_OP_STATUS ||
+           (next & QCOW2_L2_OFFSET_MASK) == expect;
+}
 
-    while (bytes < len && ++i < n) {
-        uint64_t entry = slice->entries ? slice->entries[i] : 0;
-        if (op == MAP_OP_WRITE && kind != CLUSTER_NORMAL) {
-            if (writable_in_place(entry)) {
-                break; /* the run of clusters that need work ends here */
-            }
-        } else if (kind == CLUSTER_NORMAL) {
-            if (entry != expect) {
-                break;
-            }
-            expect += q->cluster_size;
-        } else if (classify(entry) != kind || kind == CLUSTER_COMPRESSED ||
-                   (kind == CLUSTER_ZERO && op == MAP_OP_STATUS &&
-                    (entry & QCOW2_L2_OFFSET_MASK) !=
-                        ((first & QCOW2_L2_OFFSET_MASK)
-                             ? (first & QCOW2_L2_OFFSET_MASK) + (i - at) * q->cluster_size
-                             : 0))) {
+/* Bytes from @in_cluster of @cluster on that the entries describe in the same way as the
+ * first of them. */
+static uint64_t run_length(const Qcow2 *q, uint64_t cluster, MapOp op, uint64_t first,
+                           ClusterKind kind, uint64_t in_cluster, uint64_t len)
+{
+    uint32_t left = l2_slice_entries(q) - (uint32_t)(cluster & (l2_slice_entries(q) - 1));
+    uint32_t want = (uint32_t)min_u64(left, clusters_for(q, in_cluster + len));
+    uint32_t n = 0;
+    uint64_t entry;
+
+    if (want <= 1) {
+        return min_u64(q->cluster_size - in_cluster, len);
+    }
+    while (n < want) {
+        uint32_t more = l2_get_run(q, cluster + n, want - n, &entry);
+        if (n > 0 && !goes_on(q, op, kind, first, entry, n)) {
             break;
         }
-        bytes += q->cluster_size;
+        n += more;
     }
-    return min_u64(bytes, len);
+    return min_u64(((uint64_t)n << q->cluster_bits) - in_cluster, len);
 }
 
 void qcow2_map(BlockNode *node, MapOp op, uint64_t offset, uint64_t len, MapResult *ret)
@@ -102,25 +110,33 @@ void qcow2_map(BlockNode *node, MapOp op, uint64_t offset, uint64_t len, MapResu
         map_unallocated(node, op, offset, min_u64(len, left), ret);
         return;
     }
-    L2Slice *slice = l2_lookup(q, cluster);
-    if (G_UNLIKELY(!slice || slice->loading)) {
+    L2Page *page = q->cache.pages[cluster >> q->slice_bits >> L2_PAGE_BITS];
+    uint64_t slot = page ? page->slot[(cluster >> q->slice_bits) % L2_PAGE_SLICES] : 0;
+    uint64_t entry = 0;
+    if (G_LIKELY(l2_slot_is_slice(slot))) {
+        L2Slice *slice = l2_slot_slice(slot);
+        entry = l2_form_get(slice, q->cluster_bits, cluster & (l2_slice_entries(q) - 1));
+        if (op != MAP_OP_STATUS) {
+            l2_touch(&q->cache, slice);
+        }
+    } else if (slot == L2_SLOT_EMPTY) {
+        page->used |= op != MAP_OP_STATUS;
+        q->cache.hits++;
+    } else {
         ret->kind = MAP_MISS;
         ret->len = len;
         return;
     }
-    slice->referenced = true;
-    unsigned i = cluster & ((1u << q->slice_bits) - 1);
-    uint64_t entry = slice->entries ? slice->entries[i] : 0;
     ClusterKind kind = classify(entry);
 
     if (op == MAP_OP_WRITE && !writable_in_place(entry)) {
         ret->kind = kind == CLUSTER_INVALID ? MAP_ERROR : MAP_SLOW;
-        ret->len = run_length(q, slice, i, op, entry,
+        ret->len = run_length(q, cluster, op, entry,
                               kind == CLUSTER_NORMAL ? CLUSTER_ZERO : kind, in_cluster,
                               len);
         return;
     }
-    len = run_length(q, slice, i, op, entry, kind, in_cluster, len);
+    len = run_length(q, cluster, op, entry, kind, in_cluster, len);
     ret->len = len;
     switch (kind) {
     case CLUSTER_UNALLOCATED:
@@ -153,5 +169,5 @@ int coroutine_fn qcow2_co_load(BlockNode *node, uint64_t offset, uint64_t len,
                                unsigned flags)
 {
     Qcow2 *q = node->state;
-    return l2_co_load(q, offset >> q->cluster_bits);
+    return l2_co_load(q, offset >> q->cluster_bits, flags);
 }

@@ -29,7 +29,6 @@ static int coroutine_fn co_place(Qcow2 *q, uint64_t first, uint64_t count, Preal
 {
     uint64_t left = l2_slice_entries(q) - (first & (l2_slice_entries(q) - 1));
     uint64_t offset = 0, got = 0;
-    L2Slice *slice = NULL;
     bool zero = false;
 
     int ret = alloc_co_clusters(q, min_u64(count, left), &offset, &got, &zero);
@@ -38,7 +37,7 @@ static int coroutine_fn co_place(Qcow2 *q, uint64_t first, uint64_t count, Preal
     }
     ret = co_fill(q, offset, got << q->cluster_bits, mode, zero);
     if (ret == 0) {
-        ret = qcow2_co_get_slice(q, first, &slice);
+        ret = qcow2_co_get_slice(q, first);
     }
     if (ret < 0) {
         alloc_co_unused(q, offset, got);
@@ -47,7 +46,7 @@ static int coroutine_fn co_place(Qcow2 *q, uint64_t first, uint64_t count, Preal
     q->copied_since_sync = true; /* order: Q2, the zeros before the entries */
     for (uint64_t i = 0; i < got; i++) {
         uint64_t entry = (offset + (i << q->cluster_bits)) | QCOW2_COPIED;
-        if (!l2_set(q, slice, first + i, entry)) {
+        if (!l2_set(q, first + i, entry)) {
             return -ENOMEM;
         }
     }

@@ -13,11 +13,12 @@
 #include "block/driver/table.h"
 
 #define DEFAULT_L2_BUDGET (32 * MiB)
+#define DEFAULT_CLEAN_INTERVAL 600 /* s */
 
 /* ---- options ---- */
 
 static bool check_cache_options(const Qcow2 *q, const BlockdevOptionsQcow2 *o,
-                                uint64_t *ret_l2, uint64_t *ret_refs, GError **errp)
+                                L2Options *ret_l2, uint64_t *ret_refs, GError **errp)
 {
     uint64_t total = o->has_cache_size ? (uint64_t)o->cache_size : 0;
 
@@ -57,9 +58,14 @@ static bool check_cache_options(const Qcow2 *q, const BlockdevOptionsQcow2 *o,
         return false;
     }
     *ret_refs = o->has_refcount_cache_size ? (uint64_t)o->refcount_cache_size : 256 * KiB;
-    *ret_l2 = o->has_l2_cache_size ? (uint64_t)o->l2_cache_size
-              : o->has_cache_size  ? total - min_u64(total, *ret_refs)
-                                   : DEFAULT_L2_BUDGET;
+    ret_l2->budget = o->has_l2_cache_size ? (uint64_t)o->l2_cache_size
+                     : o->has_cache_size  ? total - min_u64(total, *ret_refs)
+                                          : DEFAULT_L2_BUDGET;
+    ret_l2->entry_size = o->has_l2_cache_entry_size ? (uint32_t)o->l2_cache_entry_size : 0;
+    ret_l2->clean_interval_ns = (o->has_cache_clean_interval ? o->cache_clean_interval
+                                                             : DEFAULT_CLEAN_INTERVAL) *
+                                INT64_C(1000000000);
+    ret_l2->warm_up = o->has_x_l2_warm_up && o->x_l2_warm_up;
     return true;
 }
 
@@ -156,7 +162,8 @@ static bool coroutine_fn qcow2_co_open(BlockNode *node, const BlockdevOptions *o
                                        const OpenInherit *inherit, GError **errp)
 {
     const BlockdevOptionsQcow2 *o = &options->u.qcow2;
-    uint64_t l2_budget, refs_budget;
+    L2Options l2_options;
+    uint64_t refs_budget;
 
     BlockEdge *edge = node_co_open_child(node, o->file, "file", inherit, errp);
     if (!edge) {
@@ -165,7 +172,7 @@ static bool coroutine_fn qcow2_co_open(BlockNode *node, const BlockdevOptions *o
     Qcow2 *q = new_state(node, edge->child);
     node->read_only |= edge->child->read_only;
     if (!header_co_read(q, errp) || !refuse_unsupported(o, errp) ||
-        !check_cache_options(q, o, &l2_budget, &refs_budget, errp)) {
+        !check_cache_options(q, o, &l2_options, &refs_budget, errp)) {
         free_state(q);
         return false;
     }
@@ -173,7 +180,7 @@ static bool coroutine_fn qcow2_co_open(BlockNode *node, const BlockdevOptions *o
                                                   : node->discard_unmap;
     prepare_tables(q);
     snapshots_co_read(q);
-    l2_cache_init(q, l2_budget);
+    l2_cache_init(q, &l2_options);
     refcount_init(q, (unsigned)min_u64(refs_budget / 512, 65536));
     node->state = q;
     node->request_align = edge->child->request_align > 1 ? 512 : 1;
@@ -185,9 +192,12 @@ static bool coroutine_fn qcow2_co_open(BlockNode *node, const BlockdevOptions *o
     }
     if (!ok) {
         node->state = NULL;
+        l2_co_settle(q);
         free_state(q);
+        return false;
     }
-    return ok;
+    l2_warm_up(q);
+    return true;
 }
 
 /* ---- writers come and go ---- */
@@ -195,6 +205,7 @@ static bool coroutine_fn qcow2_co_open(BlockNode *node, const BlockdevOptions *o
 /* Q9: other programs may have changed the file since we last wrote it. */
 static bool coroutine_fn read_again(Qcow2 *q, GError **errp)
 {
+    l2_co_settle(q);
     l2_cache_clear(q);
     refcount_clear(q);
     overlap_forget(q);
@@ -314,6 +325,7 @@ static void coroutine_fn qcow2_co_close(BlockNode *node)
     if (node->writing) {
         q->corrupt ? qcow2_co_flush(node) : stop_writing(q);
     }
+    l2_co_settle(q);
     free_state(q);
 }
 
@@ -365,20 +377,32 @@ static void qcow2_counters(BlockNode *node,
                            void *opaque)
 {
     Qcow2 *q = node->state;
-    visit(opaque, "l2-misses", q->cache.misses);
-    visit(opaque, "l2-loads", q->cache.loads);
-    visit(opaque, "l2-evictions", q->cache.evictions);
-    visit(opaque, "l2-bytes", q->cache.bytes);
+    const L2Cache *c = &q->cache;
+    const char *name;
+    uint64_t n;
+    visit(opaque, "l2-hits", c->hits);
+    visit(opaque, "l2-misses", c->misses);
+    visit(opaque, "l2-loads", c->loads);
+    visit(opaque, "l2-prefetches", c->prefetches);
+    visit(opaque, "l2-evictions", c->evictions);
+    visit(opaque, "l2-bytes", c->bytes);
+    visit(opaque, "l2-budget", c->budget);
+    visit(opaque, "l2-page-bytes", c->page_bytes);
+    visit(opaque, "l2-dirty-bytes", c->dirty_bytes);
+    for (unsigned form = 0; l2_count(q, form, &name, &n); form++) {
+        visit(opaque, name, n);
+    }
     visit(opaque, "flush-epochs", q->epochs);
     visit(opaque, "syncs-after-metadata", q->syncs_single);
     visit(opaque, "syncs-before-metadata", q->syncs_double);
 }
 
-/* An internal epoch outlives no request, so there is nothing else to wait for. */
+/* An internal epoch outlives no request; background loads end soon once a drain began. */
 static void coroutine_fn qcow2_co_quiesce(BlockNode *node)
 {
     Qcow2 *q = node->state;
     co_group_wait_idle(&q->flushes);
+    l2_co_settle(q);
 }
 
 const BlockDriver driver_qcow2 = {

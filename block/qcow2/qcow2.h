@@ -15,35 +15,7 @@
 
 #include "block/driver.h"
 #include "block/qcow2/format.h"
-
-#define QCOW2_SLICE_BYTES 4096u
-#define QCOW2_ENTRY_INVALID UINT64_MAX /* refused on load; reads and writes give -EIO */
-
-typedef struct L2Slice {
-    ListLink in_cache; /* clock order */
-    ListLink in_dirty; /* cache.dirty */
-    uint32_t index;    /* guest cluster >> slice_bits */
-    bool loading;
-    bool referenced; /* since the clock hand passed */
-    bool writing;    /* captured by the running epoch: not evictable */
-    bool has_invalid; /* never written: what the disk says is kept as evidence */
-    uint64_t *entries; /* host order; NULL: all are 0 */
-} L2Slice;
-
-#define L2_PAGE_SLICES 512
-typedef struct L2Page {
-    L2Slice *slice[L2_PAGE_SLICES];
-} L2Page;
-
-typedef struct L2Cache {
-    L2Page **pages;
-    uint32_t nb_pages;
-    ListLink clock; /* L2Slice.in_cache; the hand is the head */
-    ListLink dirty; /* L2Slice.in_dirty */
-    uint64_t bytes, budget;
-    CoQueue loaded; /* a slice finished loading */
-    uint64_t hits, misses, loads, evictions;
-} L2Cache;
+#include "block/qcow2/l2-cache.h"
 
 typedef struct RefSlice {
     ListLink in_cache;
@@ -182,29 +154,112 @@ int coroutine_fn root_co_write(Qcow2 *q, uint64_t offset, const void *bytes, siz
 int coroutine_fn root_co_settle(Qcow2 *q);
 
 /* ---- l2-cache.c ---- */
-void l2_cache_init(Qcow2 *q, uint64_t budget);
+typedef struct L2Options {
+    uint64_t budget;     /* bytes */
+    uint32_t entry_size; /* of a slice on disk; 0: the default */
+    int64_t clean_interval_ns; /* 0: never */
+    bool warm_up;
+} L2Options;
+#define L2_MIN_BUDGET (64 * KiB)
+void l2_cache_init(Qcow2 *q, const L2Options *options);
 void l2_cache_fini(Qcow2 *q);
-/* Forget everything (nothing may be dirty). */
+/* Forget everything (nothing may be dirty, loading, or wait in the background). */
 void l2_cache_clear(Qcow2 *q);
 bool l2_cache_resize(Qcow2 *q);
-static inline L2Slice *l2_lookup(const Qcow2 *q, uint64_t guest_cluster)
+
+static inline uint64_t l2_slot(const Qcow2 *q, uint64_t guest_cluster)
 {
     uint64_t index = guest_cluster >> q->slice_bits;
     const L2Page *page = q->cache.pages[index / L2_PAGE_SLICES];
-    return page ? page->slice[index % L2_PAGE_SLICES] : NULL;
+    return page ? page->slot[index % L2_PAGE_SLICES] : 0;
 }
-/* Bring the slice of @guest_cluster in; its L2 table exists. 0 or -errno. */
-int coroutine_fn l2_co_load(Qcow2 *q, uint64_t guest_cluster);
-/* Change one entry of a loaded slice; false when there is no memory for it, or when the
- * slice has invalid entries (-EIO for the guest). */
-bool l2_set(Qcow2 *q, L2Slice *slice, uint64_t guest_cluster, uint64_t entry);
-static inline uint64_t l2_get(const Qcow2 *q, const L2Slice *slice, uint64_t guest_cluster)
+static inline bool l2_is_loaded(const Qcow2 *q, uint64_t guest_cluster)
 {
-    uint64_t i = guest_cluster & ((UINT64_C(1) << q->slice_bits) - 1);
-    return slice->entries ? slice->entries[i] : 0;
+    uint64_t slot = l2_slot(q, guest_cluster);
+    return slot == L2_SLOT_EMPTY || l2_slot_is_slice(slot);
 }
-uint64_t l2_slice_disk_offset(const Qcow2 *q, const L2Slice *slice);
-unsigned l2_slice_entries(const Qcow2 *q);
+static inline uint32_t l2_slice_entries(const Qcow2 *q)
+{
+    return UINT32_C(1) << q->slice_bits;
+}
+/* The entry of a cluster whose slice is loaded. */
+static inline uint64_t l2_get(const Qcow2 *q, uint64_t guest_cluster)
+{
+    uint64_t slot = l2_slot(q, guest_cluster);
+    return slot == L2_SLOT_EMPTY
+               ? 0
+               : l2_form_get(l2_slot_slice(slot), q->cluster_bits,
+                             guest_cluster & (l2_slice_entries(q) - 1));
+}
+/* It, and how many clusters of the slice go on as it begins (l2_form_run). */
+static inline uint32_t l2_get_run(const Qcow2 *q, uint64_t guest_cluster, uint32_t max,
+                                  uint64_t *ret_entry)
+{
+    uint64_t slot = l2_slot(q, guest_cluster);
+    uint32_t i = guest_cluster & (l2_slice_entries(q) - 1);
+    if (slot == L2_SLOT_EMPTY) {
+        *ret_entry = 0;
+        return MIN(max, l2_slice_entries(q) - i);
+    }
+    return l2_form_run(l2_slot_slice(slot), q->cluster_bits, q->slice_bits, i, max, ret_entry);
+}
+/* Change one entry of a loaded slice; false when there is no memory for it, or when the
+ * slice has invalid entries (-EIO for the guest). Does not evict. */
+bool l2_set(Qcow2 *q, uint64_t guest_cluster, uint64_t entry);
+/* A loaded slice has entries that contradict the format. */
+bool l2_has_invalid(const Qcow2 *q, uint64_t guest_cluster);
+uint64_t l2_slice_disk_offset(const Qcow2 *q, uint32_t index);
+/* The table of this L1 entry was just made, of zeros. */
+void l2_table_is_empty(Qcow2 *q, uint64_t l1_index);
+
+/* For the epoch (flush.c): a dirty slice, by index; false: there is none. */
+bool l2_first_dirty(const Qcow2 *q, uint32_t *ret_index);
+/* It is captured, and clean unless it changes again. Until l2_end_write() it stays. */
+void l2_begin_write(Qcow2 *q, uint32_t index);
+/* Make what was captured dirty again. */
+void l2_write_failed(Qcow2 *q, uint32_t index);
+void l2_end_write(Qcow2 *q, uint32_t index);
+/* All entries as they lie on disk. */
+void l2_encode(const Qcow2 *q, uint32_t index, be64 *ret);
+/* So much is dirty that an epoch should write it. */
+bool l2_dirty_full(const Qcow2 *q);
+/* For counters: how many of a form, with its name; false: no more. */
+bool l2_count(const Qcow2 *q, unsigned form, const char **ret_name, uint64_t *ret_count);
+
+/* ---- l2-evict.c ---- */
+/* Evict until @more bytes fit into the budget, or nothing can be evicted. */
+void l2_make_room(Qcow2 *q, uint64_t more);
+/* A clean slice joins its queue, or leaves it to become dirty. */
+void l2_queue_add(Qcow2 *q, L2Slice *slice);
+void l2_queue_remove(Qcow2 *q, L2Slice *slice);
+/* Is what is remembered of an evicted slice recent: should it go to main at once? */
+bool l2_ghost_is_recent(const Qcow2 *q, uint64_t slot);
+/* Let go of what nobody looked at since the last time; pages too. */
+void l2_clean_idle(Qcow2 *q);
+/* What the two above and l2-load.c share: slots and pages of l2-cache.c. */
+uint64_t *l2_slot_of(Qcow2 *q, uint32_t index); /* NULL: no page */
+uint64_t *l2_slot_make(Qcow2 *q, uint32_t index); /* NULL: no memory */
+void l2_slot_set(Qcow2 *q, uint32_t index, uint64_t value);
+void l2_page_free(Qcow2 *q, L2Page *page);
+/* Count a slice and put it into its slot; the reverse, freeing it. */
+void l2_slice_add(Qcow2 *q, L2Slice *slice);
+void l2_slice_drop(Qcow2 *q, L2Slice *slice, uint64_t slot);
+
+/* A slice is looked up by somebody who may come again. */
+static inline void l2_touch(L2Cache *c, L2Slice *slice)
+{
+    c->hits++;
+    slice->freq = 1;
+}
+
+/* ---- l2-load.c ---- */
+/* Bring the slice of @guest_cluster in; its L2 table exists. @flags: BLOCK_NO_PROMOTE.
+ * 0 (look again: it may be gone already) or -errno. */
+int coroutine_fn l2_co_load(Qcow2 *q, uint64_t guest_cluster, unsigned flags);
+/* Start to read all tables, while the budget is free. */
+void l2_warm_up(Qcow2 *q);
+/* Wait for what is loaded in the background. */
+void coroutine_fn l2_co_settle(Qcow2 *q);
 
 /* ---- map.c ---- */
 void qcow2_map(BlockNode *node, MapOp op, uint64_t offset, uint64_t len, MapResult *ret);
@@ -300,7 +355,7 @@ int coroutine_fn alloc_co_make_table_room(Qcow2 *q);
 int coroutine_fn alloc_co_return_window(Qcow2 *q);
 /* An entry that referred to these bytes was replaced (Q3). */
 void alloc_drop(Qcow2 *q, uint64_t offset, uint64_t bytes);
-/* So much was dropped that an epoch should free it. */
+/* So much was dropped, or is dirty, that an epoch should let go of it. */
 bool alloc_quarantine_full(const Qcow2 *q);
 /* The epoch that removed the entries from the disk is durable: quarantine. */
 void alloc_captured_dropped(Qcow2 *q, GArray *captured);
@@ -315,8 +370,9 @@ void coroutine_fn qcow2_co_epoch(Qcow2 *q);
 /* ---- write.c ---- */
 int coroutine_fn qcow2_co_write(BlockNode *node, uint64_t offset, uint64_t len,
                                 const struct iovec *iov, int niov, unsigned flags);
-/* The L2 table of @guest_cluster, writable, and its slice loaded. Yields: re-check. */
-int coroutine_fn qcow2_co_get_slice(Qcow2 *q, uint64_t guest_cluster, L2Slice **ret);
+/* The L2 table of @guest_cluster, writable, and its slice loaded until the next yield, for
+ * l2_get() and l2_set(). Yields: re-check. */
+int coroutine_fn qcow2_co_get_slice(Qcow2 *q, uint64_t guest_cluster);
 /* Wait until nobody copies these guest clusters. True when it had to wait. */
 bool coroutine_fn qcow2_co_wait_cow(Qcow2 *q, uint64_t first, uint64_t count);
 /* Forget the host bytes an old entry stood for. */

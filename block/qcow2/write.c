@@ -109,6 +109,9 @@ static int coroutine_fn make_table(Qcow2 *q, uint64_t l1_index)
         return ret;
     }
     l1_set(q, l1_index, offset | QCOW2_COPIED);
+    if (!old) {
+        l2_table_is_empty(q, l1_index);
+    }
     if (BROKEN(BREAK_TABLE_FREED)) {
         alloc_co_unused(q, offset, 1);
     }
@@ -118,7 +121,7 @@ static int coroutine_fn make_table(Qcow2 *q, uint64_t l1_index)
     return 0;
 }
 
-int coroutine_fn qcow2_co_get_slice(Qcow2 *q, uint64_t guest_cluster, L2Slice **ret)
+int coroutine_fn qcow2_co_get_slice(Qcow2 *q, uint64_t guest_cluster)
 {
     uint64_t l1_index = guest_cluster >> q->l2_bits;
     for (;;) {
@@ -129,12 +132,10 @@ int coroutine_fn qcow2_co_get_slice(Qcow2 *q, uint64_t guest_cluster, L2Slice **
             r = make_table(q, l1_index);
             co_mutex_unlock(&q->l1_lock);
         } else {
-            L2Slice *slice = l2_lookup(q, guest_cluster);
-            if (slice && !slice->loading) {
-                *ret = slice;
+            if (l2_is_loaded(q, guest_cluster)) {
                 return 0;
             }
-            r = l2_co_load(q, guest_cluster);
+            r = l2_co_load(q, guest_cluster, 0);
         }
         if (r < 0) {
             return r;
@@ -182,27 +183,27 @@ static bool is_nothing(uint64_t entry)
 
 /* From @first on: clusters without a host cluster, whose contents are the backing chain's
  * (entry 0) or zeros; all alike in that. */
-static uint64_t count_alike(const Qcow2 *q, const L2Slice *slice, uint64_t first,
+static uint64_t count_alike(const Qcow2 *q, uint64_t first,
                             uint64_t max)
 {
     uint64_t left = l2_slice_entries(q) - (first & (l2_slice_entries(q) - 1));
-    uint64_t entry = l2_get(q, slice, first);
+    uint64_t entry = l2_get(q, first);
     uint64_t n = 1;
-    while (n < max && n < left && l2_get(q, slice, first + n) == entry) {
+    while (n < max && n < left && l2_get(q, first + n) == entry) {
         n++;
     }
     return n;
 }
 
 /* Publish @count clusters from @first on at @offset. W1: does not yield. */
-static int publish(Qcow2 *q, L2Slice *slice, uint64_t first, uint64_t count,
+static int publish(Qcow2 *q, uint64_t first, uint64_t count,
                    uint64_t offset)
 {
     for (uint64_t i = 0; i < count; i++) {
-        uint64_t old = l2_get(q, slice, first + i);
+        uint64_t old = l2_get(q, first + i);
         uint64_t entry = (offset + (i << q->cluster_bits)) |
                          (BROKEN(BREAK_NO_COPIED) ? 0 : QCOW2_COPIED);
-        if (!l2_set(q, slice, first + i, entry)) {
+        if (!l2_set(q, first + i, entry)) {
             return -EIO; /* the first ones stay published, which is no harm (Q7) */
         }
         if ((old ^ entry) & QCOW2_L2_OFFSET_MASK || old & QCOW2_COMPRESSED) {
@@ -217,7 +218,6 @@ static int publish(Qcow2 *q, L2Slice *slice, uint64_t first, uint64_t count,
 static int coroutine_fn co_alloc_zero(Qcow2 *q, uint64_t first, uint64_t count)
 {
     uint64_t offset, got;
-    L2Slice *slice;
     bool zero;
 
     int ret = alloc_co_clusters(q, count, &offset, &got, &zero);
@@ -228,18 +228,18 @@ static int coroutine_fn co_alloc_zero(Qcow2 *q, uint64_t first, uint64_t count)
         alloc_co_unused(q, offset, got);
         return 0;
     }
-    ret = qcow2_co_get_slice(q, first, &slice);
+    ret = qcow2_co_get_slice(q, first);
     if (ret < 0) {
         alloc_co_unused(q, offset, got);
         return ret;
     }
     /* Others may have been here while we waited. */
-    if (find_cow(q, first, got) || !is_nothing(l2_get(q, slice, first)) ||
-        count_alike(q, slice, first, got) < got) {
+    if (find_cow(q, first, got) || !is_nothing(l2_get(q, first)) ||
+        count_alike(q, first, got) < got) {
         alloc_co_unused(q, offset, got);
         return MAP_AGAIN;
     }
-    ret = publish(q, slice, first, got, offset);
+    ret = publish(q, first, got, offset);
     return ret < 0 ? ret : MAP_AGAIN;
 }
 
@@ -357,15 +357,14 @@ static int coroutine_fn co_copy(const Copy *c)
 static int coroutine_fn co_copy_and_publish(Copy *c, uint64_t reuse_host)
 {
     Qcow2 *q = c->q;
-    L2Slice *slice;
 
     int ret = co_copy(c);
     if (ret == 0) {
-        ret = qcow2_co_get_slice(q, c->first, &slice);
+        ret = qcow2_co_get_slice(q, c->first);
     }
     if (ret == 0) {
         q->copied_since_sync = true; /* order: Q2, the data before its entry */
-        return publish(q, slice, c->first, c->count, c->host);
+        return publish(q, c->first, c->count, c->host);
     }
     if (!reuse_host || BROKEN(BREAK_Q7)) {
         alloc_co_unused(q, c->host, c->count);
@@ -374,10 +373,10 @@ static int coroutine_fn co_copy_and_publish(Copy *c, uint64_t reuse_host)
 }
 
 /* How many clusters from @first on may be done by one copy. */
-static uint64_t copy_count(const Qcow2 *q, const L2Slice *slice, uint64_t first,
+static uint64_t copy_count(const Qcow2 *q, uint64_t first,
                            uint64_t max, uint64_t *ret_reuse)
 {
-    uint64_t entry = l2_get(q, slice, first);
+    uint64_t entry = l2_get(q, first);
     *ret_reuse = 0;
     if ((entry & QCOW2_COPIED) && (entry & QCOW2_ZERO)) {
         *ret_reuse = entry & QCOW2_L2_OFFSET_MASK; /* zero, with a cluster of its own */
@@ -386,7 +385,7 @@ static uint64_t copy_count(const Qcow2 *q, const L2Slice *slice, uint64_t first,
     uint64_t left = l2_slice_entries(q) - (first & (l2_slice_entries(q) - 1));
     uint64_t n = 1;
     while (n < max && n < left) {
-        entry = l2_get(q, slice, first + n);
+        entry = l2_get(q, first + n);
         if (entry == QCOW2_ENTRY_INVALID || (entry & QCOW2_COPIED)) {
             break;
         }
@@ -402,20 +401,19 @@ static __attribute__((noinline)) int coroutine_fn co_write_by_copy(Qcow2 *q, uin
     uint64_t first = offset >> q->cluster_bits;
     uint64_t max = ((offset + len - 1) >> q->cluster_bits) - first + 1;
     struct iovec part[64];
-    L2Slice *slice;
     uint64_t reuse, got = 1;
     bool zero;
 
-    int ret = qcow2_co_get_slice(q, first, &slice);
+    int ret = qcow2_co_get_slice(q, first);
     if (ret < 0) {
         return ret;
     }
-    uint64_t count = copy_count(q, slice, first, max, &reuse);
+    uint64_t count = copy_count(q, first, max, &reuse);
     if (find_cow(q, first, count)) {
         qcow2_co_wait_cow(q, first, count);
         return MAP_AGAIN;
     }
-    uint64_t entry = l2_get(q, slice, first);
+    uint64_t entry = l2_get(q, first);
     if ((entry & (QCOW2_COPIED | QCOW2_ZERO | QCOW2_COMPRESSED)) == QCOW2_COPIED) {
         return MAP_AGAIN; /* writable by now */
     }
@@ -454,22 +452,21 @@ static __attribute__((noinline)) int coroutine_fn co_write_step(Qcow2 *q, uint64
 {
     uint64_t first = offset >> q->cluster_bits;
     uint64_t count = ((offset + len - 1) >> q->cluster_bits) - first + 1;
-    L2Slice *slice;
 
     if (qcow2_co_wait_cow(q, first, count)) {
         return MAP_AGAIN;
     }
-    int ret = qcow2_co_get_slice(q, first, &slice);
+    int ret = qcow2_co_get_slice(q, first);
     if (ret < 0) {
         return ret;
     }
-    uint64_t entry = l2_get(q, slice, first);
-    if (entry == QCOW2_ENTRY_INVALID || slice->has_invalid) {
+    uint64_t entry = l2_get(q, first);
+    if (entry == QCOW2_ENTRY_INVALID || l2_has_invalid(q, first)) {
         return -EIO;
     }
     if (is_nothing(entry) && !ablated(ABLATE_KNOWN_ZERO)) {
         bool zero = true;
-        count = count_alike(q, slice, first, count);
+        count = count_alike(q, first, count);
         if (entry == 0) {
             ret = co_reads_zero_below(q, first << q->cluster_bits, count << q->cluster_bits,
                                       &zero);

@@ -58,13 +58,13 @@ static bool zero_entry(const Qcow2 *q, uint64_t old, bool unmap, uint64_t *ret)
 }
 
 /* Replace one entry and let go of what it stood for. W1: does not yield. */
-static int replace_entry(Qcow2 *q, L2Slice *slice, uint64_t cluster, uint64_t entry)
+static int replace_entry(Qcow2 *q, uint64_t cluster, uint64_t entry)
 {
-    uint64_t old = l2_get(q, slice, cluster);
+    uint64_t old = l2_get(q, cluster);
     if (old == entry) {
         return 0;
     }
-    if (!l2_set(q, slice, cluster, entry)) {
+    if (!l2_set(q, cluster, entry)) {
         return -EIO;
     }
     if ((old & QCOW2_COMPRESSED) || !(entry & QCOW2_L2_OFFSET_MASK)) {
@@ -78,7 +78,6 @@ static int coroutine_fn co_zero_clusters(Qcow2 *q, uint64_t first, uint64_t coun
                                          bool unmap, uint64_t *ret_done)
 {
     uint64_t table = UINT64_C(1) << q->l2_bits;
-    L2Slice *slice;
 
     *ret_done = 0;
     if (q->version < 3 && !(q->l1[first >> q->l2_bits] & QCOW2_L1_OFFSET_MASK) &&
@@ -87,7 +86,7 @@ static int coroutine_fn co_zero_clusters(Qcow2 *q, uint64_t first, uint64_t coun
         return 0;
     }
     do {
-        int ret = qcow2_co_get_slice(q, first, &slice);
+        int ret = qcow2_co_get_slice(q, first);
         if (ret < 0) {
             return ret;
         }
@@ -95,14 +94,14 @@ static int coroutine_fn co_zero_clusters(Qcow2 *q, uint64_t first, uint64_t coun
     uint64_t left = l2_slice_entries(q) - (first & (l2_slice_entries(q) - 1));
     for (uint64_t i = 0; i < count && i < left; i++) {
         uint64_t entry;
-        uint64_t old = l2_get(q, slice, first + i);
+        uint64_t old = l2_get(q, first + i);
         if (old == QCOW2_ENTRY_INVALID) {
             return -EIO;
         }
         if (!zero_entry(q, old, unmap, &entry)) {
             return -ENOTSUP;
         }
-        int ret = replace_entry(q, slice, first + i, entry);
+        int ret = replace_entry(q, first + i, entry);
         if (ret < 0) {
             return ret;
         }
@@ -163,7 +162,6 @@ static int coroutine_fn co_discard_clusters(Qcow2 *q, uint64_t first, uint64_t c
                                             bool under, uint64_t *ret_done)
 {
     uint64_t table = UINT64_C(1) << q->l2_bits;
-    L2Slice *slice;
 
     *ret_done = 0;
     if (!(q->l1[first >> q->l2_bits] & QCOW2_L1_OFFSET_MASK)) {
@@ -171,21 +169,21 @@ static int coroutine_fn co_discard_clusters(Qcow2 *q, uint64_t first, uint64_t c
         return 0;
     }
     do {
-        int ret = qcow2_co_get_slice(q, first, &slice);
+        int ret = qcow2_co_get_slice(q, first);
         if (ret < 0) {
             return ret;
         }
     } while (!BROKEN(BREAK_DISCARD_RACE) && qcow2_co_wait_cow(q, first, count));
     uint64_t left = l2_slice_entries(q) - (first & (l2_slice_entries(q) - 1));
     for (uint64_t i = 0; i < count && i < left; i++, (*ret_done)++) {
-        uint64_t old = l2_get(q, slice, first + i);
+        uint64_t old = l2_get(q, first + i);
         if (old == 0 || (under && old == QCOW2_ZERO) || old == QCOW2_ENTRY_INVALID) {
             continue;
         }
         if (under && q->version < 3) {
             continue; /* without a zero flag the backing file would show through */
         }
-        int ret = replace_entry(q, slice, first + i, under ? QCOW2_ZERO : 0);
+        int ret = replace_entry(q, first + i, under ? QCOW2_ZERO : 0);
         if (ret < 0) {
             return ret;
         }
