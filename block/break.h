@@ -57,6 +57,7 @@ typedef struct BlockKnobs {
     uint64_t capture_bytes;   /* of one round of an epoch */
     uint64_t copy_piece;
     uint64_t grow_step;
+    uint64_t l2_budget; /* whatever the option says */
 } BlockKnobs;
 extern BlockBreak block_break; /* the one that is off */
 extern BlockKnobs block_knobs; /* 0: the default */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "block/base/ablate.h"
+#include "block/break.h"
 #include "block/qcow2/qcow2.h"
 
 #define DEFAULT_SLICE_BITS 9 /* 4 KiB */
@@ -47,12 +48,13 @@ void l2_cache_init(Qcow2 *q, const L2Options *options)
     c->nb_pages = nb_pages_for(q);
     c->pages = g_new0(L2Page *, MAX(c->nb_pages, 1));
     c->bytes = (uint64_t)c->nb_pages * sizeof(*c->pages);
-    c->budget = max_u64(max_u64(options->budget, L2_MIN_BUDGET),
-                        2 * l2_form_max_bytes(q->slice_bits) + c->bytes);
+    uint64_t least = 2 * l2_form_max_bytes(q->slice_bits) + c->bytes;
+    c->budget = KNOB(l2_budget, max_u64(max_u64(options->budget, L2_MIN_BUDGET), least));
     c->compact = !ablated(ABLATE_MAP_FORMS);
     c->one_queue = ablated(ABLATE_MAP_SCAN_RESISTANT);
     c->wide = !ablated(ABLATE_MAP_TABLE_READ);
-    list_init(&c->small);
+    list_init(&c->young);
+    list_init(&c->old);
     list_init(&c->main);
     list_init(&c->dirty);
     list_init(&c->idle_pages);
@@ -221,7 +223,8 @@ void l2_cache_clear(Qcow2 *q)
 {
     L2Cache *c = &q->cache;
     g_assert(!c->background);
-    drop_all(q, &c->small);
+    drop_all(q, &c->young);
+    drop_all(q, &c->old);
     drop_all(q, &c->main);
     drop_all(q, &c->dirty);
     for (uint32_t i = 0; i < c->nb_pages; i++) {
@@ -279,7 +282,7 @@ bool l2_set(Qcow2 *q, uint64_t guest_cluster, uint64_t entry)
             return false;
         }
         s->index = index;
-        s->in_main = q->cache.one_queue;
+        s->queue = q->cache.one_queue ? L2_MAIN : L2_YOUNG;
         l2_slice_add(q, s);
         l2_queue_add(q, s);
     } else {
@@ -294,7 +297,7 @@ bool l2_set(Qcow2 *q, uint64_t guest_cluster, uint64_t entry)
                                guest_cluster & (l2_slice_entries(q) - 1), entry);
     s = set ? set : s;
     count(q, s);
-    s->freq = 1;
+    s->used = true;
     *l2_slot_of(q, index) = (uint64_t)(uintptr_t)s;
     return set != NULL;
 }

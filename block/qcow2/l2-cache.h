@@ -6,16 +6,16 @@
  *     0                  not known
  *     L2_SLOT_EMPTY      all entries are 0; no further memory
  *     L2_SLOT_LOADING    somebody reads it
- *     ..GHOST | number   evicted as the number-th from the small queue
+ *     ..GHOST | number   evicted as the number-th from the queue of old ones
  *     else               a pointer to its L2Slice
  *
  * Nobody keeps a slice's address across a yield: what is kept is its index (or the guest's
  * cluster), and the slot is looked at again. So eviction needs no grace period, and forms
  * may move.
  *
- * L1 a clean slice is linked in small or main, a dirty one in dirty; one that is captured
- *    and not dirty again is in none;
- * L2 what is in small or main can be evicted, nothing else can;
+ * L1 a clean slice is linked in young, old or main, a dirty one in dirty; one that is
+ *    captured and not dirty again is in none;
+ * L2 what is in young, old or main can be evicted, nothing else can;
  * L3 a page without slices and loads is linked in idle_pages, no other is;
  * L4 bytes is what malloc takes for pages and slices.
  */
@@ -40,6 +40,8 @@ typedef struct L2Page {
     uint64_t slot[L2_PAGE_SLICES];
 } L2Page;
 
+typedef enum L2Queue { L2_YOUNG, L2_OLD, L2_MAIN } L2Queue; /* L2Slice.queue */
+
 typedef enum L2Count { /* what forms there are */
     L2_COUNT_EMPTY,
     L2_COUNT_RUN,
@@ -59,11 +61,11 @@ typedef struct L2Cache {
     bool compact; /* forms other than full64 */
     bool one_queue; /* CLOCK: all slices are in main from the start */
     bool wide;    /* whole tables are read while the budget is free */
-    ListLink small, main, dirty; /* L2Slice.link */
+    ListLink young, old, main, dirty; /* L2Slice.link */
     ListLink idle_pages;         /* L2Page.in_idle */
     uint64_t budget;
-    uint64_t bytes, small_bytes, dirty_bytes, page_bytes, idle_bytes;
-    uint64_t ghost_seq; /* slices evicted from small */
+    uint64_t bytes, young_bytes, old_bytes, dirty_bytes, page_bytes, idle_bytes;
+    uint64_t ghost_seq; /* slices evicted from old */
     uint32_t nb_main;
     uint32_t count[L2_COUNT_NB];
     CoQueue loaded[L2_LOAD_QUEUES]; /* by slice: it finished loading */

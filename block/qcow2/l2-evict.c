@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What leaves the L2 cache when its budget is used up: two queues, so that a reader who
- * passes once does not wash out what is used again and again.
+ * What leaves the L2 cache when its budget is used up. Three queues, so that a reader who
+ * passes once does not wash out what is used again and again (S3-FIFO, but for what counts
+ * as used again):
  *
- * A slice comes into *small*, a tenth of the budget. At its end it goes, and its slot
- * remembers it (a ghost); who asks for it again soon enough gets it into *main*, which is a
- * CLOCK. Looks while it is in small do not count: one reader of 32 MiB looks thousands of
- * times. All steps are O(1): the hand gives up a second chance after MAX_STEPS.
+ *     a slice comes --> young --> old --used there?--> main, a CLOCK --> gone
+ *                                  +--not: gone, its slot remembers (a ghost)
+ *     asked for again soon --------------------------> main
+ *
+ * young and old are a twentieth of the budget each. Looks while it is young do not count:
+ * one reader of 32 MiB looks thousands of times in a row. tests/bench/l2trace compares this
+ * with other rules. All steps are O(1): the hand gives up second chances after MAX_STEPS.
  *
  * Pages without slices (all they know is "empty") go when they take a quarter of the
  * budget, or when nothing else can.
@@ -18,27 +22,45 @@
 void l2_queue_add(Qcow2 *q, L2Slice *s)
 {
     L2Cache *c = &q->cache;
-    if (s->in_main) {
+    size_t bytes = l2_form_bytes(s, q->slice_bits);
+
+    switch (s->queue) {
+    case L2_MAIN:
         list_append(&c->main, &s->link);
         c->nb_main++;
         return;
+    case L2_OLD:
+        list_append(&c->old, &s->link);
+        c->old_bytes += bytes;
+        return;
+    default:
+        if (s->cold) {
+            list_prepend(&c->young, &s->link);
+        } else {
+            list_append(&c->young, &s->link);
+        }
+        c->young_bytes += bytes;
+        return;
     }
-    if (s->cold) {
-        list_prepend(&c->small, &s->link);
-    } else {
-        list_append(&c->small, &s->link);
-    }
-    c->small_bytes += l2_form_bytes(s, q->slice_bits);
 }
 
 void l2_queue_remove(Qcow2 *q, L2Slice *s)
 {
+    L2Cache *c = &q->cache;
+    size_t bytes = l2_form_bytes(s, q->slice_bits);
+
     list_remove(&s->link);
-    if (s->in_main) {
-        q->cache.nb_main--;
-    } else {
-        q->cache.small_bytes -= l2_form_bytes(s, q->slice_bits);
-    }
+    c->nb_main -= s->queue == L2_MAIN;
+    c->old_bytes -= s->queue == L2_OLD ? bytes : 0;
+    c->young_bytes -= s->queue == L2_YOUNG ? bytes : 0;
+}
+
+static void move(Qcow2 *q, L2Slice *s, L2Queue queue)
+{
+    l2_queue_remove(q, s);
+    s->queue = queue;
+    s->used = false;
+    l2_queue_add(q, s);
 }
 
 bool l2_ghost_is_recent(const Qcow2 *q, uint64_t slot)
@@ -54,10 +76,26 @@ static void evict(Qcow2 *q, L2Slice *s, uint64_t slot)
     q->cache.evictions++;
 }
 
-static void evict_small(Qcow2 *q)
+/* The next of young becomes old, or goes if it was to be read once. */
+static void age(Qcow2 *q)
 {
-    L2Slice *s = list_first(&q->cache.small, L2Slice, link);
-    evict(q, s, s->cold ? 0 : (q->cache.ghost_seq++ << 2) | L2_SLOT_GHOST);
+    L2Slice *s = list_first(&q->cache.young, L2Slice, link);
+    if (s->cold && !s->used) {
+        evict(q, s, 0);
+    } else {
+        s->cold = false;
+        move(q, s, L2_OLD);
+    }
+}
+
+static void leave_old(Qcow2 *q)
+{
+    L2Slice *s = list_first(&q->cache.old, L2Slice, link);
+    if (s->used) {
+        move(q, s, L2_MAIN);
+    } else {
+        evict(q, s, (q->cache.ghost_seq++ << 2) | L2_SLOT_GHOST);
+    }
 }
 
 static void evict_main(Qcow2 *q)
@@ -65,10 +103,10 @@ static void evict_main(Qcow2 *q)
     ListLink *main = &q->cache.main;
     for (unsigned steps = 0; steps < MAX_STEPS; steps++) {
         L2Slice *s = list_first(main, L2Slice, link);
-        if (!s->freq) {
+        if (!s->used) {
             break;
         }
-        s->freq = 0;
+        s->used = false;
         list_remove(&s->link);
         list_append(main, &s->link);
     }
@@ -90,24 +128,53 @@ static void evict_page(Qcow2 *q)
     l2_page_free(q, list_first(idle, L2Page, in_idle));
 }
 
-void l2_make_room(Qcow2 *q, uint64_t more)
+/* One step towards less; false: all of it is dirty or being written. */
+static bool step(Qcow2 *q)
 {
     L2Cache *c = &q->cache;
-    while (c->bytes + more > c->budget) {
-        if (c->idle_bytes > c->budget / 4) {
-            evict_page(q);
-        } else if (!list_empty(&c->small) &&
-                   (c->small_bytes > c->budget / 10 || list_empty(&c->main))) {
-            evict_small(q);
-        } else if (!list_empty(&c->main)) {
-            evict_main(q);
-        } else if (!list_empty(&c->small)) {
-            evict_small(q);
-        } else if (!list_empty(&c->idle_pages)) {
-            evict_page(q);
-        } else {
-            return; /* all of it is dirty or being written: the next epoch lets it go */
+    const uint64_t share = c->budget / 20;
+
+    if (c->idle_bytes > c->budget / 4) {
+        evict_page(q);
+    } else if (c->old_bytes > share) {
+        leave_old(q);
+    } else if (c->young_bytes > share) {
+        age(q);
+    } else if (!list_empty(&c->main)) {
+        evict_main(q);
+    } else if (!list_empty(&c->old)) {
+        leave_old(q);
+    } else if (!list_empty(&c->young)) {
+        age(q);
+    } else if (!list_empty(&c->idle_pages)) {
+        evict_page(q);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+void l2_age(Qcow2 *q)
+{
+    L2Cache *c = &q->cache;
+    const uint64_t share = c->budget / 20;
+
+    for (unsigned i = 0; i < 2 && c->bytes <= c->budget; i++) {
+        if (c->old_bytes > share) {
+            move(q, list_first(&c->old, L2Slice, link), L2_MAIN);
+        } else if (c->young_bytes > share) {
+            L2Slice *s = list_first(&c->young, L2Slice, link);
+            if (s->cold) { /* perhaps the one that just came: it must stay for now */
+                return;
+            }
+            move(q, s, L2_OLD);
         }
+    }
+}
+
+void l2_make_room(Qcow2 *q, uint64_t more)
+{
+    while (q->cache.bytes + more > q->cache.budget && step(q)) {
     }
 }
 
@@ -115,18 +182,19 @@ static void clean_queue(Qcow2 *q, ListLink *queue)
 {
     list_foreach_safe(it, next, queue) {
         L2Slice *s = container_of(it, L2Slice, link);
-        if (s->idle && !s->freq) {
+        if (s->idle && !s->used) {
             evict(q, s, 0);
         } else {
             s->idle = true;
-            s->freq = 0;
+            s->used = false;
         }
     }
 }
 
 void l2_clean_idle(Qcow2 *q)
 {
-    clean_queue(q, &q->cache.small);
+    clean_queue(q, &q->cache.young);
+    clean_queue(q, &q->cache.old);
     clean_queue(q, &q->cache.main);
     list_foreach_safe(it, next, &q->cache.idle_pages) {
         L2Page *page = container_of(it, L2Page, in_idle);

@@ -37,12 +37,12 @@ typedef struct L2Extent {
 _Static_assert(sizeof(L2Extent) == 16, "a RUN is 16 bytes");
 
 typedef struct L2Slice {
-    ListLink link;  /* of the cache: small, main or dirty */
+    ListLink link;  /* of the cache: a queue, or dirty */
     uint32_t index; /* guest cluster >> slice_bits */
     uint8_t form;   /* L2FormKind */
     uint8_t nb, cap; /* of extents */
-    uint8_t freq : 2;   /* looked up since the hand passed */
-    bool in_main : 1;   /* belongs to the main queue */
+    uint8_t queue : 2;  /* of l2-evict.c: which it is in, or goes back to */
+    bool used : 1;      /* looked up since it came into the queue, or the hand passed */
     bool dirty : 1;     /* in cache.dirty */
     bool writing : 1;   /* captured by the running epoch */
     bool invalid : 1;   /* never written: what the disk says is kept as evidence */

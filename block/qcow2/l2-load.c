@@ -115,11 +115,13 @@ static int take_slice(Qcow2 *q, const Window *w, uint32_t index, void *buf)
     }
     s->index = index;
     s->invalid = bad != 0;
-    s->in_main = q->cache.one_queue || (index == w->asked && w->recent);
-    s->cold = w->cold && !s->in_main;
-    s->freq = index == w->asked && q->cache.one_queue;
+    bool main = q->cache.one_queue || (index == w->asked && w->recent);
+    s->queue = main ? L2_MAIN : L2_YOUNG;
+    s->cold = w->cold && !main;
+    s->used = index == w->asked && q->cache.one_queue;
     l2_slice_add(q, s);
     l2_queue_add(q, s);
+    l2_age(q);
     if (bad) {
         tell_invalid(q, index, bad);
     }

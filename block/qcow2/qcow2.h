@@ -229,6 +229,9 @@ bool l2_count(const Qcow2 *q, unsigned form, const char **ret_name, uint64_t *re
 /* ---- l2-evict.c ---- */
 /* Evict until @more bytes fit into the budget, or nothing can be evicted. */
 void l2_make_room(Qcow2 *q, uint64_t more);
+/* A slice came while the budget is free: move others along, so that there is no long way
+ * to go when it is used up. */
+void l2_age(Qcow2 *q);
 /* A clean slice joins its queue, or leaves it to become dirty. */
 void l2_queue_add(Qcow2 *q, L2Slice *slice);
 void l2_queue_remove(Qcow2 *q, L2Slice *slice);
@@ -249,7 +252,7 @@ void l2_slice_drop(Qcow2 *q, L2Slice *slice, uint64_t slot);
 static inline void l2_touch(L2Cache *c, L2Slice *slice)
 {
     c->hits++;
-    slice->freq = 1;
+    slice->used = true;
 }
 
 /* ---- l2-load.c ---- */
