@@ -22,8 +22,9 @@ typedef struct BlockDriver BlockDriver;
 typedef struct BlockEdge BlockEdge;
 
 typedef enum MapOp {
-    MAP_OP_READ,
+    MAP_OP_READ, /* READ and WRITE stand first: they count as use of metadata */
     MAP_OP_WRITE,
+    MAP_OP_SCAN,   /* as READ, by somebody who reads once: metadata caches need not notice */
     MAP_OP_STATUS, /* as READ, but a compressed cluster is an answer too */
 } MapOp;
 

@@ -136,7 +136,8 @@ static int coroutine_fn co_rw(BlockNode *node, MapOp op, uint64_t offset, uint64
 int coroutine_fn node_co_read(BlockNode *node, uint64_t offset, uint64_t len,
                               const struct iovec *iov, int niov, unsigned flags)
 {
-    return co_rw(node, MAP_OP_READ, offset, len, iov, niov, flags);
+    MapOp op = flags & BLOCK_NO_PROMOTE ? MAP_OP_SCAN : MAP_OP_READ;
+    return co_rw(node, op, offset, len, iov, niov, flags);
 }
 
 int coroutine_fn node_co_write_data(BlockNode *node, uint64_t offset, uint64_t len,

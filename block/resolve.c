@@ -45,7 +45,9 @@ static inline void walk(BlockNode *node, MapOp op, uint64_t offset, uint64_t len
 /* Number of extents, or -1 when the coroutine path has to decide. */
 static int resolve(BlockRequest *req, Extent *extents)
 {
-    MapOp op = req->op == BLOCK_WRITE ? MAP_OP_WRITE : MAP_OP_READ;
+    MapOp op = req->op == BLOCK_WRITE              ? MAP_OP_WRITE
+               : req->flags & BLOCK_NO_PROMOTE ? MAP_OP_SCAN
+                                                   : MAP_OP_READ;
     uint64_t offset = req->offset, left = req->len;
     int n = 0;
 

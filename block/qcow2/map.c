@@ -116,11 +116,11 @@ void qcow2_map(BlockNode *node, MapOp op, uint64_t offset, uint64_t len, MapResu
     if (G_LIKELY(l2_slot_is_slice(slot))) {
         L2Slice *slice = l2_slot_slice(slot);
         entry = l2_form_get(slice, q->cluster_bits, cluster & (l2_slice_entries(q) - 1));
-        if (op != MAP_OP_STATUS) {
+        if (op <= MAP_OP_WRITE) {
             l2_touch(&q->cache, slice);
         }
     } else if (slot == L2_SLOT_EMPTY) {
-        page->used |= op != MAP_OP_STATUS;
+        page->used |= op <= MAP_OP_WRITE;
         q->cache.hits++;
     } else {
         ret->kind = MAP_MISS;
