@@ -45,6 +45,7 @@ typedef enum BlockBreak {
     BREAK_L1_ENOSPC,     /* an L1 entry stays although its table could not be written */
     BREAK_TABLE_FREED,   /* a new L2 table is given back while it is in use */
     BREAK_NO_COPIED,     /* the copied flag is forgotten */
+    BREAK_REST_WAITS,    /* the last writer leaves what other disks' requests hold back */
     BREAK_REPAIR_WINDOW, /* repair frees what is reserved */
     BREAK_STALE_TAIL,    /* growing shows what an earlier, larger disk had there */
     BREAK_NB,

@@ -145,7 +145,11 @@ static bool coroutine_fn release_below(BlockNode *node, GError **errp)
     planned(node, &perm, &shared);
     if (node->writing && !(perm & PERM_WRITES)) {
         if (node->drv->co_set_writing) {
+            /* order: it frees what readers of other ports may have mapped still */
+            GraphDrain drain;
+            graph_co_drain_begin(&drain, node);
             ok = node->drv->co_set_writing(node, false, errp);
+            graph_drain_end(&drain);
         }
         node->writing = false;
     }

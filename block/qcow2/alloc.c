@@ -155,7 +155,7 @@ static int coroutine_fn co_reserve(Qcow2 *q, uint64_t want)
 
     int ret = root_co_settle(q);
     if (ret == 0) {
-        ret = alloc_co_reclaim(q);
+        ret = alloc_co_reclaim(q, false);
     }
     if (ret < 0) {
         return ret;
@@ -396,14 +396,14 @@ static int coroutine_fn free_range(Qcow2 *q, const Dropped *drop)
     return 0;
 }
 
-int coroutine_fn alloc_co_reclaim(Qcow2 *q)
+int coroutine_fn alloc_co_reclaim(Qcow2 *q, bool drained)
 {
     uint64_t oldest = epoch_oldest(q->node->graph);
     GArray *ripe = NULL;
 
     for (guint i = 0; i < q->quarantine->len;) {
         Dropped drop = g_array_index(q->quarantine, Dropped, i);
-        if (drop.grace_epoch >= oldest && !BROKEN(BREAK_Q6)) {
+        if (drop.grace_epoch >= oldest && !drained && !BROKEN(BREAK_Q6)) {
             i++;
             continue;
         }

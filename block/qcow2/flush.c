@@ -271,7 +271,7 @@ static int coroutine_fn epoch_round(Qcow2 *q, bool *ret_more)
     } else if (cap.dropped->len) {
         co_mutex_lock(&q->alloc_lock);
         alloc_captured_dropped(q, cap.dropped);
-        alloc_co_reclaim(q);
+        alloc_co_reclaim(q, false);
         co_mutex_unlock(&q->alloc_lock);
     }
     *ret_more = ret == 0 && cap.partial;

@@ -283,9 +283,11 @@ static bool coroutine_fn start_writing(Qcow2 *q, GError **errp)
 int coroutine_fn qcow2_co_come_to_rest(Qcow2 *q)
 {
     int ret = qcow2_co_flush(q->node);
-    if (ret == 0) { /* what the first round let go of is free by now */
+    /* order: drained. The grace periods of the graph are not over while another disk is
+     * busy, but no request is left that could touch this one. */
+    if (ret == 0) {
         co_mutex_lock(&q->alloc_lock);
-        ret = alloc_co_reclaim(q);
+        ret = alloc_co_reclaim(q, !BROKEN(BREAK_REST_WAITS));
         co_mutex_unlock(&q->alloc_lock);
     }
     if (ret == 0 && !BROKEN(BREAK_Q11)) {

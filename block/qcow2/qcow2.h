@@ -362,8 +362,9 @@ void alloc_drop(Qcow2 *q, uint64_t offset, uint64_t bytes);
 bool alloc_quarantine_full(const Qcow2 *q);
 /* The epoch that removed the entries from the disk is durable: quarantine. */
 void alloc_captured_dropped(Qcow2 *q, GArray *captured);
-/* Free what has passed its grace period; alloc_lock held. 0 or -errno. */
-int coroutine_fn alloc_co_reclaim(Qcow2 *q);
+/* Free what has passed its grace period, or all when @drained; alloc_lock held. 0 or
+ * -errno. */
+int coroutine_fn alloc_co_reclaim(Qcow2 *q, bool drained);
 
 /* ---- flush.c ---- */
 int coroutine_fn qcow2_co_flush(BlockNode *node);
