@@ -48,6 +48,7 @@ static const Proof proofs[] = {
     {BREAK_L1_ENOSPC, "l1-enospc", "full"},
     {BREAK_TABLE_FREED, "table-freed", "order-tables"},
     {BREAK_NO_COPIED, "no-copied", "order"},
+    {BREAK_REST_WAITS, "rest-waits", "two-disks"},
     {BREAK_REPAIR_WINDOW, "repair-window", "start"},
     {BREAK_STALE_TAIL, "stale-tail", "resize"},
 };

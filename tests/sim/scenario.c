@@ -36,6 +36,18 @@ static const Scenario scenarios[] = {
                  [OP_FLUSH] = 5, [OP_SNAPSHOT] = 6, [OP_RELINK] = 5, [OP_REOPEN] = 3,
                  [OP_RESIZE] = 4, [OP_REBASE] = 4, [OP_LEND] = 4},
      SMALL, .base = 40, .no_flush = 15, .v2 = 15, .buffered = 50, .align = 40},
+    {"two-disks", "two disks of one process, on one base: requests, commands, jobs",
+     .weights = {[OP_WRITE] = 44, [OP_READ] = 12, [OP_ZERO] = 6, [OP_DISCARD] = 8,
+                 [OP_FLUSH] = 8, [OP_SNAPSHOT] = 4, [OP_RELINK] = 3, [OP_REOPEN] = 3,
+                 [OP_RESIZE] = 3, [OP_REBASE] = 3, [OP_LEND] = 3, [OP_CREATE] = 3},
+     SMALL, .base = 70, .no_flush = 10, .v2 = 10, .buffered = 40, .align = 40,
+     .second = 100, .start = 20, .filled = {20, 90}, .compressed = {0, 80}},
+    {"two-disks-faults", "the same on storage that fails",
+     .weights = {[OP_WRITE] = 50, [OP_READ] = 10, [OP_ZERO] = 6, [OP_DISCARD] = 8,
+                 [OP_FLUSH] = 8, [OP_SNAPSHOT] = 4, [OP_REOPEN] = 3, [OP_RESIZE] = 4,
+                 [OP_LEND] = 3, [OP_CREATE] = 4},
+     SMALL, .base = 70, .buffered = 50, .second = 100, .write_faults = 60,
+     .sync_faults = 60, .read_faults = 30},
     {"commands-faults", "the same on storage that fails",
      .weights = {[OP_WRITE] = 40, [OP_READ] = 10, [OP_ZERO] = 6, [OP_DISCARD] = 8,
                  [OP_FLUSH] = 5, [OP_SNAPSHOT] = 5, [OP_RELINK] = 3, [OP_REOPEN] = 4,
@@ -298,6 +310,7 @@ void scenario_draw(const Scenario *s, GRand *rand, Config *ret)
     if (s->start) {
         draw_start(s, rand, ret);
     }
+    ret->second = chance(rand, s->second);
 }
 
 /* ---- operations ---- */
@@ -349,6 +362,7 @@ GArray *scenario_ops(const Scenario *s, GRand *rand, const Config *cfg)
         op.quiet = chance(rand, 50);
         op.arg = (uint32_t)g_rand_int_range(rand, (gint32)cfg->nb_sectors / 2 + 1,
                                             2 * (gint32)cfg->nb_sectors);
+        op.second = cfg->second && g_rand_boolean(rand);
         g_array_append_val(ops, op);
     }
     return ops;
@@ -358,7 +372,7 @@ char *op_describe(const SimOp *op)
 {
     static const char *const names[OP_NB] = {"write", "read", "zero", "discard", "flush",
                                              "snapshot", "relink", "reopen", "resize",
-                                             "rebase", "lend", "room"};
+                                             "rebase", "lend", "create", "room"};
     if (op->kind == OP_RESIZE) {
         return g_strdup_printf("resize to %u", op->arg);
     }

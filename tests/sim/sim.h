@@ -17,6 +17,7 @@
 #define TESTS_SIM_SIM_H
 
 #include "block/break.h"
+#include "block/job/job.h"
 #include "block/node.h"
 #include "block/port.h"
 #include "tests/sim/model.h"
@@ -36,6 +37,7 @@ typedef enum OpKind {
     OP_RESIZE,
     OP_REBASE, /* another program rewrites the first cluster */
     OP_LEND,   /* writing stops; others write, or take an internal snapshot; it goes on */
+    OP_CREATE, /* a job makes an image that has nothing to do with the disk */
     OP_ROOM,   /* somebody frees space on the file system */
     OP_NB,
 } OpKind;
@@ -45,6 +47,7 @@ typedef struct SimOp {
     uint32_t first, count; /* sectors */
     uint32_t arg;
     bool fua, unmap, quiet;
+    bool second; /* for the second disk, where there is one */
 } SimOp;
 
 /* A range a number is drawn from, both ends included. */
@@ -98,7 +101,8 @@ typedef struct Config {
     BlockKnobs knobs;
 } Config;
 
-typedef struct World {
+typedef struct World World;
+struct World {
     const Scenario *scenario;
     uint32_t seed;
     Config cfg;
@@ -129,11 +133,16 @@ typedef struct World {
     unsigned running; /* workers inside a request */
     bool hold;
     CoQueue changed; /* running or hold */
-    CoMutex control;
+    CoMutex *control; /* one command at a time, whatever its disk */
+    World *second; /* another disk of the same process: shares all but the files */
+    const char *prefix;   /* of the names of its files, and of its port */
+    BlockNode *shared_base; /* the base as both disks have it; NULL: each opens its own */
+    JobRegistry *jobs;
+    unsigned created;     /* file that a job has made; 0: none */
     unsigned nb_workers;
     bool resurrected; /* after the cut */
     uint64_t cut;     /* the step at which it came */
-} World;
+};
 
 /* How to run; the same for all seeds. */
 typedef struct SimOptions {
@@ -162,6 +171,8 @@ World *world_new(const Scenario *scenario, uint32_t seed);
 void coroutine_fn world_co_begin(World *w);
 /* A further file, with an image over the present chain. False and *errp on an I/O error. */
 bool coroutine_fn world_co_create(World *w, unsigned *ret_file, GError **errp);
+/* An image of no chain; one that was made stays there. */
+bool coroutine_fn world_co_create_alone(World *w, unsigned *ret_file, GError **errp);
 bool coroutine_fn world_co_open(World *w, bool read_only, GError **errp);
 void coroutine_fn world_co_close(World *w);
 BlockNode *coroutine_fn world_co_open_node(Graph *graph, JsonValue *options, GError **errp);

@@ -12,6 +12,7 @@
 
 #include "block/base/endian.h"
 #include "block/base/error.h"
+#include "block/driver.h"
 #include "block/qcow2/format.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/tag.h"
@@ -237,6 +238,30 @@ static void coroutine_fn second_life(const Verify *v)
                 w->chain[w->depth - 1]);
 }
 
+/* What a job has made is there, empty. */
+static void coroutine_fn check_created(const Verify *v)
+{
+    World *w = v->w;
+    g_autoptr(GError) error = NULL;
+    JsonValue *options = world_image_options(w, w->created, true);
+    json_object_set(options, "backing", json_null());
+    BlockNode *node = world_co_open_node(w->graph, options, &error);
+    if (!node) {
+        world_fail(w, "the image that a job made cannot be opened: %s", error->message);
+    }
+    check_image(v, node, w->created);
+    for (uint64_t offset = 0; offset < node_length(node);
+         offset += BATCH * 16) {
+        uint8_t buf[BATCH * 16];
+        uint64_t n = MIN(sizeof(buf), node_length(node) - offset);
+        if (node_co_read_buf(node, offset, n, buf) < 0 || buf[0] ||
+            memcmp(buf, buf + 1, n - 1) != 0) {
+            world_fail(w, "the image that a job made is not empty");
+        }
+    }
+    node_co_unref(node);
+}
+
 static void coroutine_fn verify(void *opaque)
 {
     Verify *v = opaque;
@@ -253,6 +278,9 @@ static void coroutine_fn verify(void *opaque)
     check_bytes(v);
     if (v->how == VERIFY_CUT && g_rand_int_range(v->rand, 0, 4) == 0) {
         second_life(v);
+    }
+    if (w->created) {
+        check_created(v);
     }
     if (w->internal_bytes) {
         check_internal(v);
@@ -282,6 +310,9 @@ void verify_in_child(World *w, VerifyHow how, bool power_loss)
     if (pid == 0) {
         alarm(200);
         run_verification(w, how, power_loss);
+        if (w->second && how == VERIFY_CUT && w->second->depth) {
+            run_verification(w->second, how, power_loss);
+        }
         _exit(0);
     }
     int status;

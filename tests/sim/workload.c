@@ -158,7 +158,7 @@ static void coroutine_fn do_relink(World *w)
         memmove(&w->chain[level], &w->chain[level + 1],
                 (w->depth - level - 1) * sizeof(w->chain[0]));
         w->depth--;
-        if (!graph_co_relink_chain(w->graph, "sim", top, base, &error)) {
+        if (!graph_co_relink_chain(w->graph, w->prefix, top, base, &error)) {
             world_fail(w, "relink: %s", error->message);
         }
     }
@@ -187,7 +187,8 @@ static void coroutine_fn do_resize(World *w, const SimOp *op)
 {
     g_autoptr(GError) error = NULL;
     hold_guest(w);
-    uint32_t old = w->size, new = op->arg;
+    uint32_t old = w->size;
+    uint32_t new = MAX(op->arg % (2 * w->cfg.nb_sectors), 1); /* it may be the second disk */
     uint32_t serial = 0;
     if (new < old) { /* whatever happens, that part is nobody's from here on */
         serial = model_begin(w->model, new, old - new, STAMP_ANY, false);
@@ -259,6 +260,56 @@ static void coroutine_fn do_lend(World *w, const SimOp *op)
     release_guest(w);
 }
 
+/* ---- jobs ---- */
+
+typedef struct CreateJob {
+    World *w;
+    unsigned file;
+} CreateJob;
+
+static bool coroutine_fn co_create_job(Job *job, void *opaque, GError **errp)
+{
+    CreateJob *c = opaque;
+    if (world_co_create_alone(c->w, &c->file, errp)) {
+        c->w->created = c->file;
+        return true;
+    }
+    return false;
+}
+
+static void end_create_job(Job *job, const char *error, CreateJob *c)
+{
+    if (error && !sim_host_nb_failed(c->w->host)) {
+        world_fail(c->w, "job: %s", error);
+    }
+    job_dismiss(job, NULL);
+    g_free(c);
+}
+
+/* As blockdev-create: the command starts the job, the guests go on beside it. */
+static void coroutine_fn do_create(World *w)
+{
+    static const JobDriver driver = {.type = JOB_TYPE_CREATE, .co_run = co_create_job};
+    if (w->nb_files == MAX_FILES) {
+        return;
+    }
+    CreateJob *c = g_new0(CreateJob, 1);
+    c->w = w;
+    Job *job = job_new(w->jobs, "create", &driver, c, NULL);
+    job_start(job);
+    for (;;) {
+        JobInfoList *list = job_query(w->jobs);
+        bool ended = list->value->status == JOB_STATUS_CONCLUDED;
+        g_autofree char *error = ended ? g_strdup(list->value->error) : NULL;
+        qapi_free_JobInfoList(list);
+        if (ended) {
+            end_create_job(job, error, c);
+            return;
+        }
+        sim_co_sleep(w->host, 5);
+    }
+}
+
 static void coroutine_fn do_room(World *w)
 {
     if (w->cfg.faults.capacity) {
@@ -274,7 +325,7 @@ static bool is_command(OpKind kind)
 
 static void coroutine_fn do_command(World *w, const SimOp *op)
 {
-    co_mutex_lock(&w->control);
+    co_mutex_lock(w->control);
     bool quiet = op->quiet && op->kind == OP_SNAPSHOT;
     if (quiet) {
         hold_guest(w);
@@ -302,6 +353,9 @@ static void coroutine_fn do_command(World *w, const SimOp *op)
     case OP_LEND:
         do_lend(w, op);
         break;
+    case OP_CREATE:
+        do_create(w);
+        break;
     default:
         do_room(w);
         break;
@@ -309,7 +363,7 @@ static void coroutine_fn do_command(World *w, const SimOp *op)
     if (quiet) {
         release_guest(w);
     }
-    co_mutex_unlock(&w->control);
+    co_mutex_unlock(w->control);
 }
 
 /* ---- workers ---- */
@@ -327,7 +381,8 @@ static void coroutine_fn execute(World *w, SimOp *op)
     fit(w, op);
     if (sim_options.verbose) {
         g_autofree char *text = op_describe(op);
-        printf("step %" G_GUINT64_FORMAT ": %s\n", sim_host_steps(w->host), text);
+        printf("step %" G_GUINT64_FORMAT ": %s%s\n", sim_host_steps(w->host), text,
+               op->second ? ", second disk" : "");
     }
     switch (op->kind) {
     case OP_WRITE:
@@ -353,19 +408,27 @@ static void coroutine_fn execute(World *w, SimOp *op)
 static void coroutine_fn run_worker(World *w)
 {
     while (w->next_op < w->ops->len) {
-        if (w->hold) {
-            co_queue_wait(&w->changed);
+        SimOp op = g_array_index(w->ops, SimOp, w->next_op);
+        World *disk = op.second && w->second ? w->second : w;
+        if (disk->hold) {
+            co_queue_wait(&disk->changed);
             continue;
         }
-        SimOp op = g_array_index(w->ops, SimOp, w->next_op++);
-        if (is_command(op.kind) && w->control.holder) {
+        w->next_op++;
+        if (is_command(op.kind) && w->control->holder) {
             continue; /* one is at it: this one would only wait, and be counted as running */
         }
-        w->running++;
-        execute(w, &op);
-        w->running--;
-        co_queue_wake_all(&w->changed);
+        disk->running++;
+        execute(disk, &op);
+        disk->running--;
+        co_queue_wake_all(&disk->changed);
     }
+}
+
+static void coroutine_fn end_disk(World *w)
+{
+    world_co_close(w);
+    verify_in_child(w, sim_host_nb_failed(w->host) ? VERIFY_CUT : VERIFY_CLOSED, false);
 }
 
 void coroutine_fn workload_worker(void *opaque)
@@ -373,8 +436,10 @@ void coroutine_fn workload_worker(void *opaque)
     World *w = opaque;
     run_worker(w);
     if (--w->nb_workers == 0) {
-        world_co_close(w);
-        verify_in_child(w, sim_host_nb_failed(w->host) ? VERIFY_CUT : VERIFY_CLOSED, false);
+        if (w->second) {
+            end_disk(w->second);
+        }
+        end_disk(w);
         loop_stop(w->loop);
     }
 }

@@ -42,7 +42,7 @@ SimDisk *world_find_disk(World *w, const char *name)
             return w->files[i];
         }
     }
-    return w->base;
+    return w->second ? world_find_disk(w->second, name) : w->base;
 }
 
 static DiskFile *open_file(void *opaque, Loop *loop, const char *filename, int oflags,
@@ -68,6 +68,15 @@ static JsonValue *file_options(const char *name)
     return file;
 }
 
+static JsonValue *base_options(void)
+{
+    JsonValue *raw = json_object();
+    json_object_set_string(raw, "driver", "raw");
+    json_object_set_bool(raw, "read-only", true);
+    json_object_set(raw, "file", file_options("base"));
+    return raw;
+}
+
 JsonValue *world_image_options(const World *w, unsigned file, bool read_only)
 {
     JsonValue *o = json_object();
@@ -85,32 +94,37 @@ JsonValue *world_image_options(const World *w, unsigned file, bool read_only)
     return o;
 }
 
-JsonValue *world_chain_options(const World *w, unsigned depth, bool read_only)
+/* @shared: the base is a node that is there already. */
+static JsonValue *chain_options(const World *w, unsigned depth, bool read_only, bool shared)
 {
     JsonValue *o = world_image_options(w, w->chain[depth - 1], read_only);
     if (depth > 1) {
-        json_object_set(o, "backing", world_chain_options(w, depth - 1, true));
+        json_object_set(o, "backing", chain_options(w, depth - 1, true, shared));
+    } else if (shared) {
+        json_object_set_string(o, "backing", "shared");
     } else if (w->cfg.base) {
-        JsonValue *raw = json_object();
-        json_object_set_string(raw, "driver", "raw");
-        json_object_set_bool(raw, "read-only", true);
-        json_object_set(raw, "file", file_options("base"));
-        json_object_set(o, "backing", raw);
+        json_object_set(o, "backing", base_options());
     } else {
         json_object_set(o, "backing", json_null());
     }
     return o;
 }
 
+JsonValue *world_chain_options(const World *w, unsigned depth, bool read_only)
+{
+    return chain_options(w, depth, read_only, false);
+}
+
 bool coroutine_fn world_co_open(World *w, bool read_only, GError **errp)
 {
     BlockNode *node =
-        world_co_open_node(w->graph, world_chain_options(w, w->depth, read_only), errp);
+        world_co_open_node(w->graph, chain_options(w, w->depth, read_only, w->shared_base),
+                           errp);
     if (!node) {
         return false;
     }
     unsigned perm = PERM_CONSISTENT_READ | (read_only ? 0 : PERM_WRITE);
-    w->port = port_co_new(node, perm, PERM_ALL, "sim", NULL, NULL, errp);
+    w->port = port_co_new(node, perm, PERM_ALL, w->prefix, NULL, NULL, errp);
     node_co_unref(node); /* the port holds it */
     return w->port != NULL;
 }
@@ -126,14 +140,12 @@ void coroutine_fn world_co_close(World *w)
 
 static void add_file(World *w)
 {
-    g_autofree char *name = g_strdup_printf("f%u", w->nb_files);
+    g_autofree char *name = g_strdup_printf("%s%u", w->prefix, w->nb_files);
     w->files[w->nb_files++] = sim_disk_new(w->host, name, w->cfg.max_file_bytes);
 }
 
-bool coroutine_fn world_co_create(World *w, unsigned *ret_file, GError **errp)
+static JsonValue *create_options(const World *w, unsigned file)
 {
-    unsigned file = w->nb_files;
-    add_file(w);
     JsonValue *o = json_object();
     json_object_set_string(o, "driver", "qcow2");
     json_object_set(o, "file", file_options(sim_disk_name(w->files[file])));
@@ -141,17 +153,40 @@ bool coroutine_fn world_co_create(World *w, unsigned *ret_file, GError **errp)
     json_object_set_uint(o, "cluster-size", 1u << w->cfg.cluster_bits);
     json_object_set_string(o, "version", w->cfg.v2 ? "v2" : "v3");
     json_object_set_uint(o, "refcount-bits", 1u << w->cfg.refcount_order);
+    return o;
+}
+
+static bool coroutine_fn create_image(World *w, JsonValue *options, GError **errp)
+{
+    g_autoptr(BlockdevCreateOptions) typed =
+        qapi_BlockdevCreateOptions_from_keyval(options, "", errp);
+    json_free(options);
+    return typed && image_co_create(w->graph, typed, errp);
+}
+
+bool coroutine_fn world_co_create(World *w, unsigned *ret_file, GError **errp)
+{
+    unsigned file = *ret_file = w->nb_files;
+    add_file(w);
+    JsonValue *o = create_options(w, file);
     if (w->depth || w->cfg.base) {
         const char *below = w->depth ? sim_disk_name(w->files[w->chain[w->depth - 1]])
                                      : "base";
         json_object_set_string(o, "backing-file", below);
         json_object_set_string(o, "backing-fmt", w->depth ? "qcow2" : "raw");
     }
-    g_autoptr(BlockdevCreateOptions) typed =
-        qapi_BlockdevCreateOptions_from_keyval(o, "", errp);
-    json_free(o);
-    *ret_file = file;
-    return typed && image_co_create(w->graph, typed, errp);
+    return create_image(w, o, errp);
+}
+
+bool coroutine_fn world_co_create_alone(World *w, unsigned *ret_file, GError **errp)
+{
+    unsigned file = *ret_file = w->nb_files;
+    add_file(w);
+    JsonValue *o = create_options(w, file);
+    if (w->cfg.nb_sectors % 2) {
+        json_object_set_string(o, "preallocation", "metadata");
+    }
+    return create_image(w, o, errp);
 }
 
 static void begin_with_image(World *w)
@@ -166,7 +201,7 @@ static void begin_with_image(World *w)
     }
 }
 
-void coroutine_fn world_co_begin(World *w)
+static void coroutine_fn begin_disk(World *w)
 {
     g_autoptr(GError) error = NULL;
     unsigned file = 0;
@@ -178,6 +213,30 @@ void coroutine_fn world_co_begin(World *w)
     w->chain[w->depth++] = file;
     if (!world_co_open(w, false, &error)) {
         world_fail(w, "cannot open: %s", error->message);
+    }
+}
+
+/* Both disks stand on one node. */
+static void coroutine_fn open_shared_base(World *w)
+{
+    g_autoptr(GError) error = NULL;
+    JsonValue *raw = base_options();
+    json_object_set_string(raw, "node-name", "shared");
+    w->shared_base = world_co_open_node(w->graph, raw, &error);
+    if (!w->shared_base) {
+        world_fail(w, "cannot open the base: %s", error->message);
+    }
+    w->second->shared_base = w->shared_base;
+}
+
+void coroutine_fn world_co_begin(World *w)
+{
+    if (w->second && w->cfg.base && w->seed % 2) {
+        open_shared_base(w);
+    }
+    begin_disk(w);
+    if (w->second) {
+        begin_disk(w->second);
     }
 }
 
@@ -195,7 +254,9 @@ static void make_machine(World *w, uint32_t seed)
     w->graph = graph_new(w->loop);
     graph_set_open_file(w->graph, open_file, w);
     co_queue_init(&w->changed, w->loop);
-    co_mutex_init(&w->control, w->loop);
+    w->control = g_new(CoMutex, 1);
+    co_mutex_init(w->control, w->loop);
+    w->jobs = job_registry_new(w->loop, NULL, NULL);
 }
 
 /* A raw file below everything: stamps of its own, with holes, and of any length. */
@@ -212,29 +273,65 @@ static void make_base(World *w, GRand *rand, uint32_t *stamps)
     sim_disk_load(w->base, image, (uint64_t)n * 512);
 }
 
+/* What the disk shows at first, and its model. @below: the stamps of the base. */
+static void make_contents(World *w, GRand *rand, const uint32_t *below, uint32_t nb_below)
+{
+    uint32_t n = w->cfg.nb_sectors, room = 2 * n + 64; /* a disk may grow */
+    g_autofree uint32_t *stamps = g_new0(uint32_t, room);
+
+    memcpy(stamps, below, MIN(n, nb_below) * sizeof(*stamps));
+    w->size = n;
+    w->sizes = g_array_new(FALSE, FALSE, sizeof(w->size));
+    g_array_append_val(w->sizes, w->size);
+    if (w->cfg.start) {
+        w->start_bytes = start_image(&w->cfg, rand, stamps, &w->start_len);
+    }
+    w->model = model_new(room, stamps);
+}
+
+/* Another disk of the same process: its own geometry, the same machine. */
+static void make_second(World *w, GRand *rand, const uint32_t *below, uint32_t nb_below)
+{
+    World *o = w->second = g_new0(World, 1);
+    scenario_draw(w->scenario, rand, &o->cfg);
+    o->cfg.base = w->cfg.base;
+    o->cfg.no_flush = w->cfg.no_flush;
+    o->cfg.traits = w->cfg.traits;
+    o->cfg.faults = w->cfg.faults;
+    o->cfg.start_snapshot &= !o->cfg.traits.block_device;
+    o->prefix = "g";
+    o->scenario = w->scenario;
+    o->seed = w->seed;
+    o->loop = w->loop;
+    o->graph = w->graph;
+    o->host = w->host;
+    o->base = w->base;
+    o->control = w->control;
+    o->jobs = w->jobs;
+    co_queue_init(&o->changed, o->loop);
+    make_contents(o, rand, below, nb_below);
+}
+
 World *world_new(const Scenario *scenario, uint32_t seed)
 {
     World *w = g_new0(World, 1);
     GRand *rand = g_rand_new_with_seed(seed);
+    w->prefix = "f";
     w->scenario = scenario;
     w->seed = seed;
     scenario_draw(scenario, rand, &w->cfg);
     w->ops = scenario_ops(scenario, rand, &w->cfg);
     block_knobs = w->cfg.knobs;
     make_machine(w, seed);
-    w->size = w->cfg.nb_sectors;
-    w->sizes = g_array_new(FALSE, FALSE, sizeof(w->size));
-    g_array_append_val(w->sizes, w->size);
-    uint32_t room = 2 * w->cfg.nb_sectors + 64; /* a disk may grow */
-    g_autofree uint32_t *stamps = g_new0(uint32_t, room);
+    uint32_t nb_below = w->cfg.nb_sectors + 64;
+    g_autofree uint32_t *below = g_new0(uint32_t, nb_below);
     if (w->cfg.base) {
-        make_base(w, rand, stamps);
-        memset(stamps + w->cfg.nb_sectors, 0, (room - w->cfg.nb_sectors) * sizeof(*stamps));
+        make_base(w, rand, below);
     }
-    if (w->cfg.start) {
-        w->start_bytes = start_image(&w->cfg, rand, stamps, &w->start_len);
+    make_contents(w, rand, below, nb_below);
+    if (w->cfg.second) {
+        make_second(w, rand, below, nb_below);
     }
-    w->model = model_new(room, stamps);
     g_rand_free(rand);
     return w;
 }
@@ -245,6 +342,8 @@ World *world_resurrect(World *old, GRand *rand, bool power_loss)
     uint64_t len;
     *w = *old;
     w->port = NULL;
+    w->second = NULL;
+    w->shared_base = NULL;
     w->resurrected = true;
     w->cut = sim_host_steps(old->host);
     w->cfg.traits.slow_one_in = 0;
