@@ -26,6 +26,7 @@ static void clean_timer_fired(LoopTimer *timer)
     L2Cache *c = container_of(timer, L2Cache, clean_timer);
     Qcow2 *q = container_of(c, Qcow2, cache);
     l2_clean_idle(q);
+    l2_free_buffers(q);
     if (c->bytes > (uint64_t)c->nb_pages * sizeof(*c->pages)) {
         loop_timer_arm(timer, loop_now_ns(graph_loop(q->node->graph)) + c->clean_interval_ns);
     }
@@ -239,6 +240,7 @@ void l2_cache_fini(Qcow2 *q)
 {
     loop_timer_cancel(&q->cache.clean_timer);
     l2_cache_clear(q);
+    l2_free_buffers(q);
     g_free(q->cache.pages);
 }
 

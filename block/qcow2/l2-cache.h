@@ -76,6 +76,8 @@ typedef struct L2Cache {
     uint32_t ahead_from, ahead_to; /* slices to load in the background; to 0: none */
     uint32_t warm_next; /* the L1 entry to warm up next; UINT32_MAX: done */
     uint8_t wide_loads; /* running */
+    uint8_t nb_kept;    /* slice_buffers */
+    void *wide_buffers, *slice_buffers; /* unused; each begins with the next's address */
     bool background;
     CoQueue settled; /* the background coroutine ended */
     uint32_t entry_size; /* the option: bytes of a slice on disk; 0: the default */

@@ -18,6 +18,8 @@
 #include "block/request.h"
 
 #define WINDOW_BYTES (64 * KiB)
+#define SLICE_BUFFER 4096u
+#define MAX_KEPT 32       /* buffers of that size */
 #define MAX_WIDE_LOADS 4  /* at once: their buffers are not counted in the budget */
 #define MAX_READ_AHEAD 8u /* windows */
 
@@ -84,6 +86,55 @@ static void tell_invalid(Qcow2 *q, uint32_t index, uint64_t bad)
                          "L2 entry %#" G_GINT64_MODIFIER
                          "x is invalid (guest clusters from %" G_GUINT64_FORMAT ")",
                          bad, (uint64_t)index << q->slice_bits);
+}
+
+/* ---- buffers: kept, for each would leave a hole in the heap among the slices ---- */
+
+static void *take_buffer(Qcow2 *q, uint64_t bytes)
+{
+    L2Cache *c = &q->cache;
+    void **kept = bytes == WINDOW_BYTES ? &c->wide_buffers : &c->slice_buffers;
+    void *buf = bytes == WINDOW_BYTES || bytes == SLICE_BUFFER ? *kept : NULL;
+    if (buf) {
+        *kept = *(void **)buf;
+        c->nb_kept -= bytes == SLICE_BUFFER;
+        return buf;
+    }
+    return disk_buffer_try_alloc(4096, MAX(bytes, SLICE_BUFFER));
+}
+
+static void give_buffer(Qcow2 *q, void *buf, uint64_t bytes)
+{
+    L2Cache *c = &q->cache;
+    if (!buf) {
+        return;
+    }
+    if (bytes == WINDOW_BYTES) { /* at most MAX_WIDE_LOADS of them */
+        *(void **)buf = c->wide_buffers;
+        c->wide_buffers = buf;
+    } else if (bytes == SLICE_BUFFER && c->nb_kept < MAX_KEPT) {
+        *(void **)buf = c->slice_buffers;
+        c->slice_buffers = buf;
+        c->nb_kept++;
+    } else {
+        disk_buffer_free(buf);
+    }
+}
+
+static void free_list(void **kept)
+{
+    while (*kept) {
+        void *buf = *kept;
+        *kept = *(void **)buf;
+        disk_buffer_free(buf);
+    }
+}
+
+void l2_free_buffers(Qcow2 *q)
+{
+    free_list(&q->cache.wide_buffers);
+    free_list(&q->cache.slice_buffers);
+    q->cache.nb_kept = 0;
 }
 
 /* ---- a window: slices that one request reads ---- */
@@ -168,13 +219,13 @@ static int coroutine_fn co_read_window(Qcow2 *q, const Window *w)
     if ((at & (bytes - 1)) || at >= node_length(q->file)) {
         return finish_window(q, w, NULL, -EIO); /* told when the L1 table was read */
     }
-    uint8_t *buf = disk_buffer_try_alloc(4096, MAX(bytes, 4096));
+    uint8_t *buf = take_buffer(q, bytes);
     int ret = buf ? node_co_read_buf(q->file, at, bytes, buf) : -ENOMEM;
     if (ret == 0 && l2_slice_disk_offset(q, w->first) != at) {
         ret = -EAGAIN; /* D2 */
     }
     ret = finish_window(q, w, buf, ret);
-    disk_buffer_free(buf);
+    give_buffer(q, buf, bytes);
     return ret == -EAGAIN ? 0 : ret;
 }
 

@@ -261,6 +261,8 @@ static inline void l2_touch(L2Cache *c, L2Slice *slice)
 int coroutine_fn l2_co_load(Qcow2 *q, uint64_t guest_cluster, unsigned flags);
 /* Start to read all tables, while the budget is free. */
 void l2_warm_up(Qcow2 *q);
+/* Let go of the buffers kept for loads. */
+void l2_free_buffers(Qcow2 *q);
 /* Wait for what is loaded in the background. */
 void coroutine_fn l2_co_settle(Qcow2 *q);
 
