@@ -174,6 +174,7 @@ static void capture_free(Qcow2 *q, Capture *cap)
         l2_end_write(q, c->index);
         disk_buffer_free(c->copy);
     }
+    l2_make_room(q, 0); /* what was dirty can go now */
     g_array_free(cap->slices, TRUE);
     g_array_free(cap->dropped, TRUE);
     g_free(cap->l1_blocks);

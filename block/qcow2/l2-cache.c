@@ -301,6 +301,7 @@ bool l2_set(Qcow2 *q, uint64_t guest_cluster, uint64_t entry)
     count(q, s);
     s->used = true;
     *l2_slot_of(q, index) = (uint64_t)(uintptr_t)s;
+    l2_make_room(q, 0); /* this one is dirty: it stays */
     return set != NULL;
 }
 

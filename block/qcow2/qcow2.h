@@ -204,7 +204,7 @@ static inline uint32_t l2_get_run(const Qcow2 *q, uint64_t guest_cluster, uint32
     return l2_form_run(l2_slot_slice(slot), q->cluster_bits, q->slice_bits, i, max, ret_entry);
 }
 /* Change one entry of a loaded slice; false when there is no memory for it, or when the
- * slice has invalid entries (-EIO for the guest). Does not evict. */
+ * slice has invalid entries (-EIO for the guest). May evict other slices, not this one. */
 bool l2_set(Qcow2 *q, uint64_t guest_cluster, uint64_t entry);
 /* A loaded slice has entries that contradict the format. */
 bool l2_has_invalid(const Qcow2 *q, uint64_t guest_cluster);
