@@ -333,6 +333,8 @@ int coroutine_fn refcount_co_make_block(Qcow2 *q, uint64_t cluster, uint64_t *re
 /* A larger refcount table for at least @need_entries, at the free clusters from @cluster on. */
 int coroutine_fn refcount_co_grow_table(Qcow2 *q, uint64_t cluster, uint64_t need_entries,
                                         uint64_t *ret_used);
+/* The block at @offset did not come to be: its counts must not be written. */
+void refcount_forget_block(Qcow2 *q, uint64_t offset);
 uint64_t refcount_counts_per_block(const Qcow2 *q);
 /* The first cluster behind those that @cluster's block counts. */
 uint64_t refcount_block_end(const Qcow2 *q, uint64_t cluster);
