@@ -13,21 +13,8 @@
 #include <string.h>
 
 #include "block/base/error.h"
+#include "block/base/identifier.h"
 #include "block/graph-private.h"
-
-/* QEMU's rule for identifiers: a letter, then letters, digits, '-', '.', '_'. */
-static bool name_is_wellformed(const char *name)
-{
-    if (!g_ascii_isalpha(name[0])) {
-        return false;
-    }
-    for (const char *c = name; *c; c++) {
-        if (!g_ascii_isalnum(*c) && !strchr("-._", *c)) {
-            return false;
-        }
-    }
-    return true;
-}
 
 static void generate_name(Graph *graph, char *ret_name)
 {
@@ -39,7 +26,7 @@ static void generate_name(Graph *graph, char *ret_name)
 BlockNode *node_new(Graph *graph, const char *name, GError **errp)
 {
     if (name) {
-        if (!name_is_wellformed(name)) {
+        if (!is_identifier(name)) {
             error_set(errp, "Invalid node-name: '%s'", name);
             return NULL;
         }

@@ -28,31 +28,25 @@ static JsonValue *parse_arg(const char *arg, const char *implied_key, GError **e
     return g_steal_pointer(&json);
 }
 
-static bool coroutine_fn co_blockdev(const char *arg, GError **errp)
-{
-    g_autoptr(JsonValue) json = parse_arg(arg, "driver", errp);
-    g_autoptr(BlockdevOptions) options = NULL;
-
-    if (!json) {
-        return false;
+/* An option that is a command with its arguments as one union: @implied is the key of a first
+ * word without one. */
+#define UNION_OPTION(name, Type, implied, command)                                         \
+    static bool coroutine_fn name(const char *arg, GError **errp)                          \
+    {                                                                                      \
+        g_autoptr(JsonValue) json = parse_arg(arg, implied, errp);                         \
+        g_autoptr(Type) options = NULL;                                                    \
+                                                                                           \
+        if (!json) {                                                                       \
+            return false;                                                                  \
+        }                                                                                  \
+        options = arg[0] == '{' ? qapi_##Type##_from_json(json, NULL, errp)                \
+                                : qapi_##Type##_from_keyval(json, NULL, errp);             \
+        return options && command(options, errp);                                          \
     }
-    options = arg[0] == '{' ? qapi_BlockdevOptions_from_json(json, NULL, errp)
-                            : qapi_BlockdevOptions_from_keyval(json, NULL, errp);
-    return options && qmp_blockdev_add(options, errp);
-}
 
-static bool coroutine_fn co_export(const char *arg, GError **errp)
-{
-    g_autoptr(JsonValue) json = parse_arg(arg, "type", errp);
-    g_autoptr(BlockExportOptions) options = NULL;
-
-    if (!json) {
-        return false;
-    }
-    options = arg[0] == '{' ? qapi_BlockExportOptions_from_json(json, NULL, errp)
-                            : qapi_BlockExportOptions_from_keyval(json, NULL, errp);
-    return options && qmp_block_export_add(options, errp);
-}
+UNION_OPTION(co_blockdev, BlockdevOptions, "driver", qmp_blockdev_add)
+UNION_OPTION(co_export, BlockExportOptions, "type", qmp_block_export_add)
+UNION_OPTION(co_object, ObjectOptions, "qom-type", qmp_object_add)
 
 static bool coroutine_fn co_nbd_server(const MonitorHost *host, const char *arg,
                                        GError **errp)
@@ -79,19 +73,6 @@ static bool coroutine_fn co_nbd_server(const MonitorHost *host, const char *arg,
     return export_co_nbd_start(
         host->exports, options->addr,
         options->has_max_connections ? options->max_connections : 0, errp);
-}
-
-static bool coroutine_fn co_object(const char *arg, GError **errp)
-{
-    g_autoptr(JsonValue) json = parse_arg(arg, "qom-type", errp);
-    g_autoptr(ObjectOptions) options = NULL;
-
-    if (!json) {
-        return false;
-    }
-    options = arg[0] == '{' ? qapi_ObjectOptions_from_json(json, NULL, errp)
-                            : qapi_ObjectOptions_from_keyval(json, NULL, errp);
-    return options && qmp_object_add(options, errp);
 }
 
 static bool coroutine_fn co_listen_slice(const MonitorHost *host, const char *slice,

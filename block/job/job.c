@@ -7,6 +7,7 @@
 
 #include "block/aio/loop.h"
 #include "block/base/error.h"
+#include "block/base/identifier.h"
 
 struct JobRegistry {
     Loop *loop;
@@ -57,20 +58,6 @@ void job_registry_free(JobRegistry *registry)
         g_assert(list_empty(&registry->jobs));
         g_free(registry);
     }
-}
-
-/* spec: QEMU's rule for identifiers: a letter, then letters, digits, '-', '.', '_'. */
-static bool id_ok(const char *id)
-{
-    if (!g_ascii_isalpha(id[0])) {
-        return false;
-    }
-    for (const char *c = id; *c; c++) {
-        if (!g_ascii_isalnum(*c) && !strchr("-._", *c)) {
-            return false;
-        }
-    }
-    return true;
 }
 
 static Job *find(JobRegistry *registry, const char *id)
@@ -128,7 +115,7 @@ Job *job_new(JobRegistry *registry, const char *id, const JobDriver *driver,
 {
     Job *job;
 
-    if (!id_ok(id)) {
+    if (!is_identifier(id)) {
         error_set(errp, "Invalid job ID '%s'", id);
         return NULL;
     }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "block/base/error.h"
+#include "block/base/identifier.h"
 #include "block/node.h"
 #include "qdp/export/export.h"
 #include "qdp/export/iothread.h"
@@ -98,18 +99,6 @@ bool coroutine_fn export_co_nbd_start(ExportRegistry *registry,
     return registry->nbd != NULL;
 }
 
-static bool check_id(const char *id, GError **errp)
-{
-    bool ok = g_ascii_isalpha(id[0]);
-    for (const char *c = id; ok && *c; c++) {
-        ok = g_ascii_isalnum(*c) || strchr("-._", *c);
-    }
-    if (!ok) {
-        error_set(errp, "Invalid block export id");
-    }
-    return ok;
-}
-
 static NbdExport *coroutine_fn add_nbd(ExportRegistry *registry,
                                        const BlockExportOptions *options,
                                        BlockNode *node, GError **errp)
@@ -141,7 +130,8 @@ static NbdExport *coroutine_fn add_nbd(ExportRegistry *registry,
 bool coroutine_fn export_co_add(ExportRegistry *registry,
                                 const BlockExportOptions *options, GError **errp)
 {
-    if (!check_id(options->id, errp)) {
+    if (!is_identifier(options->id)) {
+        error_set(errp, "Invalid block export id");
         return false;
     }
     if (find(registry, options->id)) {

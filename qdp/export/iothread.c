@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "block/base/error.h"
+#include "block/base/identifier.h"
 #include "qdp/export/iothread.h"
 
 #define POLL_MAX_NS 32768
@@ -59,18 +60,6 @@ static IoThread *find(const IoThreadTable *table, const char *id)
     return NULL;
 }
 
-static bool check_id(const char *id, GError **errp)
-{
-    bool ok = g_ascii_isalpha(id[0]);
-    for (const char *c = id; ok && *c; c++) {
-        ok = g_ascii_isalnum(*c) || strchr("-._", *c);
-    }
-    if (!ok) {
-        error_set(errp, "Parameter 'id' expects an identifier");
-    }
-    return ok;
-}
-
 static bool check_properties(const IothreadProperties *p, GError **errp)
 {
     const struct {
@@ -102,7 +91,11 @@ static bool check_properties(const IothreadProperties *p, GError **errp)
 bool iothread_add(IoThreadTable *table, const char *id, const IothreadProperties *p,
                   GError **errp)
 {
-    if (!check_id(id, errp) || !check_properties(p, errp)) {
+    if (!is_identifier(id)) {
+        error_set(errp, "Parameter 'id' expects an identifier");
+        return false;
+    }
+    if (!check_properties(p, errp)) {
         return false;
     }
     if (find(table, id)) {
