@@ -73,6 +73,7 @@ struct BlockNode {
     /* limits, set by co_open and by refresh */
     uint32_t request_align;
     uint32_t mem_align;
+    bool watched; /* a driver that listens to events is here or below; see node_co_event() */
     /* cold */
     char name[NODE_NAME_MAX + 1];
     Graph *graph;
@@ -113,6 +114,15 @@ typedef struct OpenInherit {
     unsigned depth; /* of backing files; limited */
 } OpenInherit;
 
+/* Of a driver that listens to events: blkdebug. */
+typedef struct NodeDebug {
+    void coroutine_fn (*co_event)(BlockNode *node, BlkdebugEvent event);
+    int (*set_break)(BlockNode *node, const char *event, const char *tag);
+    int (*resume)(BlockNode *node, const char *tag);
+    int (*remove_break)(BlockNode *node, const char *tag);
+    bool (*is_suspended)(const BlockNode *node, const char *tag);
+} NodeDebug;
+
 struct BlockDriver {
     const char *name;
     BlockdevDriver qapi_id;
@@ -120,6 +130,9 @@ struct BlockDriver {
     bool is_filter;        /* passes its file child through unchanged */
     bool supports_backing;
     bool needs_filename;
+    bool names_itself;      /* its filename has its child's in it */
+    const char *child_role; /* of file_child, and its option; NULL: "file" */
+    const NodeDebug *debug; /* NULL: does not listen */
 
     /* Open @node: attach children, set length, limits, state, filename. On failure
      * nothing is left in state (children are detached by the caller). */
@@ -252,6 +265,17 @@ void node_copy_buffer_put(BlockNode *node, void *buf, uint32_t len);
 /* Now. A resource dropped in epoch E is free when epoch_oldest() > E. */
 uint64_t epoch_now(Graph *graph);
 uint64_t epoch_oldest(Graph *graph);
+
+/* ---- events (node-event.c) ---- */
+void coroutine_fn node_co_event_watched(BlockNode *node, BlkdebugEvent event);
+
+/* Tell a blkdebug below @node what is about to happen. May yield, when one is there. */
+static inline void coroutine_fn node_co_event(BlockNode *node, BlkdebugEvent event)
+{
+    if (G_UNLIKELY(node->watched)) {
+        node_co_event_watched(node, event);
+    }
+}
 
 /* Report that metadata contradicts itself (BLOCK_IMAGE_CORRUPTED). */
 void node_image_corrupted(BlockNode *node, bool fatal, int64_t offset, int64_t size,

@@ -9,10 +9,12 @@
 
 static void refresh_shorthand(BlockNode *parent)
 {
-    BlockEdge *file = node_edge(parent, "file");
+    const char *role = parent->drv->child_role;
+    BlockEdge *file = node_edge(parent, role ? role : "file");
     BlockEdge *backing = node_edge(parent, "backing");
     parent->file_child = file ? file->child : NULL;
     parent->backing_child = backing ? backing->child : NULL;
+    parent->watched = parent->drv->debug || (file && file->child->watched);
 }
 
 BlockEdge *edge_new(BlockNode *parent_node, BlockPort *parent_port, BlockNode *child,

@@ -20,6 +20,18 @@ typedef struct Step {
     uint64_t offset, len; /* in node */
 } Step;
 
+/* Data is read or written through @node's map. */
+static void coroutine_fn tell_data(BlockNode *node, const BlockNode *child, MapOp op)
+{
+    if (node->drv->debug || op == MAP_OP_STATUS) {
+        return;
+    }
+    node_co_event(node->file_child, op == MAP_OP_WRITE ? BLKDEBUG_EVENT_WRITE_AIO
+                                    : child == node->backing_child
+                                        ? BLKDEBUG_EVENT_READ_BACKING_AIO
+                                        : BLKDEBUG_EVENT_READ_AIO);
+}
+
 /* Walk to the end of the first extent, loading what is missing. 0 or -errno. */
 static int coroutine_fn co_walk(Step *step, BlockNode *node, MapOp op, uint64_t offset,
                                 uint64_t len, unsigned flags)
@@ -28,6 +40,9 @@ static int coroutine_fn co_walk(Step *step, BlockNode *node, MapOp op, uint64_t 
         node->drv->map(node, op, offset, len, &step->map);
         switch (step->map.kind) {
         case MAP_CHILD:
+            if (G_UNLIKELY(node->watched)) {
+                tell_data(node, step->map.child, op);
+            }
             node = step->map.child;
             offset = step->map.offset;
             len = step->map.len;
@@ -251,6 +266,8 @@ int coroutine_fn node_co_discard(BlockNode *node, uint64_t offset, uint64_t len)
 
 int coroutine_fn node_co_flush(BlockNode *node)
 {
+    node_co_event(node, node->drv->debug ? BLKDEBUG_EVENT_FLUSH_TO_DISK
+                                         : BLKDEBUG_EVENT_FLUSH_TO_OS);
     return node->drv->co_flush ? node->drv->co_flush(node) : 0;
 }
 

@@ -32,7 +32,7 @@ static bool backing_overridden(const BlockNode *node)
 /* compat: the order in which stock writes members. */
 static void add_in_order(JsonValue *options, JsonValue *found)
 {
-    static const char *const order[] = {"backing", "offset", "read-zeroes",
+    static const char *const order[] = {"backing", "image", "offset", "read-zeroes",
                                         "driver",  "size",   "file"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(order); i++) {
@@ -71,9 +71,10 @@ JsonValue *node_name_options(const BlockNode *node)
     return options;
 }
 
+/* It has a name of its own, without a format over it. */
 static bool is_protocol(const BlockNode *node)
 {
-    return list_empty(&node->children);
+    return list_empty(&node->children) || node->drv->names_itself;
 }
 
 /* The plain name, or NULL when none leads to this data. */

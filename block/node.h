@@ -93,6 +93,13 @@ bool coroutine_fn image_co_create(Graph *graph, const BlockdevCreateOptions *opt
  * a commit. -ENOTSUP when the format cannot. */
 int coroutine_fn node_co_make_empty(BlockNode *node);
 
+/* Breakpoints of a blkdebug at or below @node. -ENOTSUP: there is none; -ENOENT: no such
+ * event or tag. */
+int node_debug_break(BlockNode *node, const char *event, const char *tag);
+int node_debug_resume(BlockNode *node, const char *tag);
+int node_debug_remove_break(BlockNode *node, const char *tag);
+bool node_debug_is_suspended(BlockNode *node, const char *tag);
+
 /* ---- checking ---- */
 typedef struct CheckResult {
     int64_t check_errors, corruptions, leaks;

@@ -31,9 +31,42 @@ const char *open_path_driver(const char *path)
     return stat(path, &st) == 0 && S_ISBLK(st.st_mode) ? "host_device" : "file";
 }
 
-/* The options of the protocol node for a plain name; NULL and *errp. Caller frees. */
-static JsonValue *protocol_options(const char *filename, GError **errp)
+static JsonValue *protocol_options(const char *filename, const char *aio, GError **errp);
+
+/* "blkdebug:[CONFIG]:IMAGE"; IMAGE is a name of another protocol. */
+static JsonValue *blkdebug_options(const char *filename, const char *aio, GError **errp)
 {
+    const char *config = filename + strlen("blkdebug:");
+    const char *colon = strchr(config, ':');
+
+    if (!colon) {
+        error_set(errp, "blkdebug requires both config file and image path");
+        return NULL;
+    }
+    if (g_str_has_prefix(colon + 1, "blkdebug:")) { /* a name may be long, a stack not */
+        error_set(errp, "blkdebug: such names do not nest");
+        return NULL;
+    }
+    JsonValue *image = protocol_options(colon + 1, aio, errp);
+    if (!image) {
+        return NULL;
+    }
+    JsonValue *options = json_object();
+    g_autofree char *path = g_strndup(config, (gsize)(colon - config));
+    json_object_set_string(options, "driver", "blkdebug");
+    if (path[0]) {
+        json_object_set_string(options, "config", path);
+    }
+    json_object_set(options, "image", image);
+    return options;
+}
+
+/* The options of the protocol node for a plain name; NULL and *errp. Caller frees. */
+static JsonValue *protocol_options(const char *filename, const char *aio, GError **errp)
+{
+    if (g_str_has_prefix(filename, "blkdebug:")) {
+        return blkdebug_options(filename, aio, errp);
+    }
     g_autofree char *protocol = protocol_of(filename);
     JsonValue *options = json_object();
 
@@ -52,21 +85,18 @@ static JsonValue *protocol_options(const char *filename, GError **errp)
     g_autofree char *full = g_strconcat(inner ? "./" : "", path, NULL);
     json_object_set_string(options, "driver", open_path_driver(path));
     json_object_set_string(options, "filename", full);
+    if (aio) {
+        json_object_set_string(options, "aio", aio);
+    }
     return options;
 }
 
 static BlockNode *coroutine_fn open_protocol(Graph *graph, const char *filename,
                                              const OpenInherit *inherit, GError **errp)
 {
-    g_autoptr(JsonValue) options = protocol_options(filename, errp);
-    if (!options) {
-        return NULL;
-    }
-    const char *driver = json_get_string(json_object_lookup(options, "driver"));
-    if (inherit->aio && (strcmp(driver, "file") == 0 || strcmp(driver, "host_device") == 0)) {
-        json_object_set_string(options, "aio", inherit->aio);
-    }
-    return open_co_options(graph, options, inherit, errp);
+    g_autoptr(JsonValue) options = protocol_options(filename, inherit->aio, errp);
+
+    return options ? open_co_options(graph, options, inherit, errp) : NULL;
 }
 
 /* Name the format of what @file holds. NULL and *errp when it cannot be read. */
@@ -131,7 +161,7 @@ BlockNode *coroutine_fn open_co_file_name(Graph *graph, const char *filename,
         return NULL;
     }
     const BlockDriver *drv = format ? driver_lookup_name(format) : NULL;
-    if (drv && !drv->is_format && !drv->is_filter) { /* a protocol driver by name */
+    if (drv && !drv->is_format && (!drv->is_filter || drv->names_itself)) { /* a protocol driver by name */
         return open_protocol(graph, filename, inherit, errp);
     }
     OpenInherit down = *inherit;
@@ -142,6 +172,16 @@ BlockNode *coroutine_fn open_co_file_name(Graph *graph, const char *filename,
         return NULL;
     }
     return open_co_format_over(graph, file, format, extra, inherit, errp);
+}
+
+/* blkdebug reads a file of its own, and is nothing that an image needs. */
+static bool header_may_name(const char *filename, GError **errp)
+{
+    if (g_str_has_prefix(filename, "blkdebug:")) {
+        error_set(errp, "a name in an image header may not use protocol 'blkdebug'");
+        return false;
+    }
+    return true;
 }
 
 BlockNode *coroutine_fn node_co_open_image(Graph *graph, const char *filename,
@@ -165,6 +205,9 @@ BlockNode *coroutine_fn node_co_open_image(Graph *graph, const char *filename,
         return open_co_json_name(graph, filename, options->format, options->from_header,
                                  &inherit, errp);
     }
+    if (options->from_header && !header_may_name(filename, errp)) {
+        return NULL;
+    }
     return open_co_file_name(graph, filename, options->format, options->extra, &inherit,
                              errp);
 }
@@ -181,12 +224,14 @@ BlockEdge *coroutine_fn node_co_open_backing(BlockNode *parent,
         return NULL;
     }
     g_autofree char *name = node_full_backing_name(parent, parent->backing_file);
-    BlockNode *child =
-        g_str_has_prefix(name, "json:")
-            ? open_co_json_name(parent->graph, name, parent->backing_format, true, &down,
-                                &error)
-            : open_co_file_name(parent->graph, name, parent->backing_format, NULL, &down,
-                                &error);
+    BlockNode *child = NULL;
+    if (g_str_has_prefix(name, "json:")) {
+        child = open_co_json_name(parent->graph, name, parent->backing_format, true, &down,
+                                  &error);
+    } else if (header_may_name(name, &error)) {
+        child = open_co_file_name(parent->graph, name, parent->backing_format, NULL, &down,
+                                  &error);
+    }
     if (!child && error && strlen(error->message) > 1000) { /* of a long chain: said often enough */
         g_propagate_error(errp, error);
         return NULL;

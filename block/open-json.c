@@ -29,7 +29,7 @@ static const char *get_string(const JsonValue *object, const char *key)
 
 static bool is_protocol(const BlockDriver *drv)
 {
-    return !drv->is_format && !drv->is_filter;
+    return !drv->is_format && (!drv->is_filter || drv->names_itself);
 }
 
 /* ---- what a header may say ---- */
@@ -94,15 +94,15 @@ static const BlockDriver *level_driver(JsonValue *options, const char *format,
     return drv;
 }
 
-/* The "file" member of a format, NULL and *errp when there is nothing to stand on. */
-static JsonValue *level_file(const JsonValue *options, GError **errp)
+/* The member that a format or filter stands on, NULL and *errp when there is none. */
+static JsonValue *level_file(const JsonValue *options, const char *key, GError **errp)
 {
-    JsonValue *file = json_object_lookup(options, "file");
+    JsonValue *file = json_object_lookup(options, key);
     bool some = file && (json_type(file) == JSON_STRING ||
                          (json_type(file) == JSON_OBJECT && json_object_size(file)));
 
     if (!some) {
-        error_set(errp, "A block device must be specified for \"file\"");
+        error_set(errp, "A block device must be specified for \"%s\"", key);
         return NULL;
     }
     return file;
@@ -128,7 +128,7 @@ static bool complete(JsonValue *options, GError **errp)
         if (!drv) {
             return false;
         }
-        if (is_protocol(drv)) {
+        if (is_protocol(drv) && !drv->child_role) {
             const char *path = get_string(options, "filename");
             if (drv->needs_filename && (!path || !path[0])) {
                 error_set(errp, "The '%s' block driver requires a file name", drv->name);
@@ -136,7 +136,7 @@ static bool complete(JsonValue *options, GError **errp)
             }
             return true;
         }
-        file = level_file(options, errp);
+        file = level_file(options, drv->child_role ? drv->child_role : "file", errp);
         if (!file || json_type(file) == JSON_STRING) {
             return file != NULL;
         }
@@ -246,7 +246,7 @@ BlockNode *coroutine_fn open_co_json_name(Graph *graph, const char *filename,
         return NULL;
     }
     if (!format && !get_string(options, "driver") && json_object_lookup(options, "file")) {
-        if (!level_file(options, errp)) {
+        if (!level_file(options, "file", errp)) {
             return NULL;
         }
         return open_probed(graph, options, inherit, errp);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 static const BlockDriver *const drivers[] = {
-    &driver_file, &driver_host_device, &driver_null_aio, &driver_null_co,
+    &driver_blkdebug, &driver_file, &driver_host_device, &driver_null_aio, &driver_null_co,
     &driver_qcow2, &driver_raw,
 };
 

@@ -5,6 +5,7 @@
 
 #include "block/driver.h"
 
+extern const BlockDriver driver_blkdebug;
 extern const BlockDriver driver_file;
 extern const BlockDriver driver_host_device;
 extern const BlockDriver driver_null_aio;

@@ -161,7 +161,50 @@ static int coroutine_fn cmd_sleep(Io *io, int argc, char **argv)
     return 0;
 }
 
+/* ---- breakpoints of blkdebug ---- */
+
+static int cmd_break(Io *io, int argc, char **argv)
+{
+    int ret = node_debug_break(io->node, argv[1], argv[2]);
+    if (ret < 0) {
+        printf("Could not set breakpoint: %s\n", strerror(-ret));
+    }
+    return ret < 0 ? -1 : 0;
+}
+
+static int cmd_remove_break(Io *io, int argc, char **argv)
+{
+    int ret = node_debug_remove_break(io->node, argv[1]);
+    if (ret < 0) {
+        printf("Could not remove breakpoint %s: %s\n", argv[1], strerror(-ret));
+    }
+    return ret < 0 ? -1 : 0;
+}
+
+static int cmd_resume(Io *io, int argc, char **argv)
+{
+    int ret = node_debug_resume(io->node, argv[1]);
+    if (ret < 0) {
+        printf("Could not resume request: %s\n", strerror(-ret));
+    }
+    return ret < 0 ? -1 : 0;
+}
+
+/* compat: without a blkdebug it waits for ever, as stock does. */
+static int coroutine_fn cmd_wait_break(Io *io, int argc, char **argv)
+{
+    while (!node_debug_is_suspended(io->node, argv[1])) {
+        co_sleep_ns(io->tool->loop, 1000000);
+    }
+    return 0;
+}
+
 const IoCommand io_info_commands[] = {
+    {"break", "b", 2, 2, "event tag", "stop a request at an event of blkdebug", cmd_break},
+    {"remove_break", NULL, 1, 1, "tag", "forget it, let go who stands there",
+     cmd_remove_break},
+    {"resume", "r", 1, 1, "tag", "let the request go on", cmd_resume},
+    {"wait_break", "w", 1, 1, "tag", "wait until a request stands there", cmd_wait_break},
     {"length", "l", 0, 0, NULL, "the image's length", cmd_length},
     {"truncate", "t", 1, 3, "[-m mode] size", "change the length", cmd_truncate},
     {"alloc", "a", 1, 2, "off [len]", "how much is allocated", cmd_alloc},
