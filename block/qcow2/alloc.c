@@ -175,6 +175,7 @@ static int coroutine_fn co_reserve(Qcow2 *q, uint64_t want)
     if (!fresh && BROKEN(BREAK_Q2_ZERO)) {
         zero = true;
     } else if (!fresh) {
+        node_co_event(q->file, BLKDEBUG_EVENT_CLUSTER_ALLOC_SPACE);
         zero = node_co_write_zeroes(q->file, first << q->cluster_bits,
                                     count << q->cluster_bits,
                                     BLOCK_MAY_UNMAP | BLOCK_NO_FALLBACK) == 0;
@@ -267,6 +268,7 @@ static int coroutine_fn co_take(Qcow2 *q, uint64_t want, uint64_t *ret_offset,
 int coroutine_fn alloc_co_clusters(Qcow2 *q, uint64_t want, uint64_t *ret_offset,
                                    uint64_t *ret_count, bool *ret_zero)
 {
+    node_co_event(q->file, BLKDEBUG_EVENT_CLUSTER_ALLOC);
     int ret = co_take(q, want, ret_offset, ret_count, ret_zero);
     if (ret == -ENOSPC && (q->dropped->len || q->quarantine->len)) {
         /* What the guest discarded is space as soon as an epoch has passed. */
@@ -372,6 +374,7 @@ static int coroutine_fn free_range(Qcow2 *q, const Dropped *drop)
         }
         if (run) {
             uint64_t first = drop->cluster + i - run;
+            node_co_event(q->file, BLKDEBUG_EVENT_CLUSTER_FREE);
             if (q->pass_discard && !BROKEN(BREAK_LATE_PUNCH)) {
                 /* order: while the cluster is ours still; a late punch would erase what
                  * its next owner wrote */

@@ -43,6 +43,7 @@ static int coroutine_fn co_read_cluster(Qcow2 *q, uint64_t entry, uint8_t *out)
     if (!in) {
         return -ENOMEM;
     }
+    node_co_event(q->file, BLKDEBUG_EVENT_READ_COMPRESSED);
     int ret = node_co_read_buf(q->file, host, len, in);
     if (ret == 0) {
         ret = inflate_cluster(in, len, out, q->cluster_size);

@@ -200,6 +200,7 @@ static int coroutine_fn write_slices(Qcow2 *q, const Capture *cap)
             n++;
             i++;
         }
+        node_co_event(q->file, BLKDEBUG_EVENT_L2_UPDATE);
         int ret = node_co_write(q->file, first->disk_offset, n * slice_bytes(q), iov, n, 0);
         if (ret < 0) {
             return ret;
@@ -214,6 +215,7 @@ static int coroutine_fn write_l1(Qcow2 *q, const Capture *cap)
     for (unsigned i = 0; i < cap->nb_l1_blocks && ret == 0; i++) {
         uint64_t start = (uint64_t)cap->l1_blocks[i] * L1_BLOCK;
         uint64_t len = min_u64(L1_BLOCK, (uint64_t)q->l1_size * 8 - start);
+        node_co_event(q->file, BLKDEBUG_EVENT_L1_UPDATE);
         ret = node_co_write_buf(q->file, q->l1_offset + start, len,
                                 cap->l1_copies + i * (L1_BLOCK / 8), 0);
     }

@@ -363,6 +363,7 @@ static bool coroutine_fn read_tables(Qcow2 *q, GError **errp)
     if (!l1) {
         return false;
     }
+    node_co_event(q->file, BLKDEBUG_EVENT_REFTABLE_LOAD);
     uint64_t *rt = read_table(q, q->rt_offset, q->rt_entries, "reference count table", errp);
     if (!rt) {
         g_free(l1);

@@ -220,6 +220,7 @@ static int coroutine_fn co_read_window(Qcow2 *q, const Window *w)
         return finish_window(q, w, NULL, -EIO); /* told when the L1 table was read */
     }
     uint8_t *buf = take_buffer(q, bytes);
+    node_co_event(q->file, BLKDEBUG_EVENT_L2_LOAD);
     int ret = buf ? node_co_read_buf(q->file, at, bytes, buf) : -ENOMEM;
     if (ret == 0 && l2_slice_disk_offset(q, w->first) != at) {
         ret = -EAGAIN; /* D2 */

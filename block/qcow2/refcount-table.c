@@ -18,6 +18,7 @@ static int coroutine_fn make_block(Qcow2 *q, uint64_t cluster)
 {
     uint64_t offset = cluster << q->cluster_bits;
     /* Written out even where zeros are read: a full disk shows now, not at the flush. */
+    node_co_event(q->file, BLKDEBUG_EVENT_REFBLOCK_ALLOC_WRITE);
     int ret = node_co_write_zero_data(q->file, offset, q->cluster_size);
     if (ret == 0) {
         uint64_t i = cluster / refcount_counts_per_block(q);
@@ -36,6 +37,7 @@ static int coroutine_fn make_block(Qcow2 *q, uint64_t cluster)
             return ret;
         }
         be64 entry = be64_make(offset);
+        node_co_event(q->file, BLKDEBUG_EVENT_REFBLOCK_ALLOC_HOOKUP);
         ret = root_co_write(q, q->rt_offset + i * 8, &entry, sizeof(entry), false);
         if (ret < 0 && !q->unsettled.len) {
             q->rt[i] = 0;
@@ -84,6 +86,7 @@ static int coroutine_fn lay_out_blocks(Qcow2 *q, NewTable *t)
         if (!t->rt[i]) {
             t->rt[i] = next++ << q->cluster_bits;
             overlap_note(q, t->rt[i]);
+            node_co_event(q->file, BLKDEBUG_EVENT_REFBLOCK_ALLOC_WRITE_BLOCKS);
             ret = node_co_write_zero_data(q->file, t->rt[i], q->cluster_size);
         }
     }
@@ -100,6 +103,7 @@ static int coroutine_fn write_new_table(Qcow2 *q, const NewTable *t)
     for (uint64_t i = 0; i < entries; i++) {
         disk[i] = be64_make(t->rt[i]);
     }
+    node_co_event(q->file, BLKDEBUG_EVENT_REFBLOCK_ALLOC_WRITE_TABLE);
     int ret = node_co_write_buf(q->file, t->first << q->cluster_bits, entries * 8, disk, 0);
     disk_buffer_free(disk);
     return ret;
@@ -129,6 +133,7 @@ static int coroutine_fn put_in_force(Qcow2 *q, NewTable *t)
     uint64_t old_offset = q->rt_offset;
     uint64_t old_bytes = (uint64_t)q->rt_clusters << q->cluster_bits;
 
+    node_co_event(q->file, BLKDEBUG_EVENT_REFBLOCK_ALLOC_SWITCH_TABLE);
     int ret = root_co_write(q, offsetof(Qcow2DiskHeader, refcount_table_offset), &field,
                             sizeof(field), true);
     if (ret < 0 && !q->unsettled.len) { /* BREAK_ROOT */
@@ -171,6 +176,7 @@ int coroutine_fn refcount_co_grow_table(Qcow2 *q, uint64_t cluster, uint64_t nee
         return -ENOMEM;
     }
     memcpy(t.rt, q->rt, q->rt_entries * sizeof(*t.rt));
+    node_co_event(q->file, BLKDEBUG_EVENT_REFTABLE_GROW);
     int ret = lay_out_blocks(q, &t);
     q->rt = t.rt;
     q->rt_entries = (uint32_t)entries;

@@ -127,6 +127,7 @@ static int coroutine_fn co_slice(Qcow2 *q, uint64_t cluster, RefSlice **ret)
         if (!slice) {
             return -ENOMEM;
         }
+        node_co_event(q->file, BLKDEBUG_EVENT_REFBLOCK_LOAD);
         int r = node_co_read_buf(q->file, disk_offset, SLICE_BYTES, slice->data);
         if (r < 0) {
             slice_free(q, slice);
@@ -255,6 +256,7 @@ int coroutine_fn refcount_co_write_dirty(Qcow2 *q)
         slice->writing = true;
         q->refs.writing++;
         memcpy(copy, slice->data, SLICE_BYTES);
+        node_co_event(q->file, BLKDEBUG_EVENT_REFBLOCK_UPDATE);
         ret = node_co_write_buf(q->file, slice->disk_offset, SLICE_BYTES, copy, 0);
         slice->writing = false;
         q->refs.writing--;

@@ -57,6 +57,7 @@ static int coroutine_fn co_move_l1(Qcow2 *q, uint32_t l1_size)
     bool named = false; /* by the header, as far as we know (root.c) */
 
     if (ret == 0) {
+        node_co_event(q->file, BLKDEBUG_EVENT_L1_GROW_ALLOC_TABLE);
         ret = co_alloc_contiguous(q, clusters, &offset);
     }
     if (ret == 0) {
@@ -65,6 +66,7 @@ static int coroutine_fn co_move_l1(Qcow2 *q, uint32_t l1_size)
         for (uint32_t i = 0; i < l1_size; i++) {
             disk[i] = be64_make(l1[i]);
         }
+        node_co_event(q->file, BLKDEBUG_EVENT_L1_GROW_WRITE_TABLE);
         ret = node_co_write_buf(q->file, offset, bytes, disk, 0);
         if (ret == 0) {
             q->reserved_since_sync = true;
@@ -79,6 +81,7 @@ static int coroutine_fn co_move_l1(Qcow2 *q, uint32_t l1_size)
         } field = {be32_make(l1_size), be64_make(offset)};
         if (ret == 0) {
             co_mutex_lock(&q->alloc_lock);
+            node_co_event(q->file, BLKDEBUG_EVENT_L1_GROW_ACTIVATE_TABLE);
             ret = root_co_write(q, offsetof(Qcow2DiskHeader, l1_size), &field, sizeof(field),
                                 true);
             co_mutex_unlock(&q->alloc_lock);

@@ -66,6 +66,7 @@ static int coroutine_fn fill_table(Qcow2 *q, uint64_t offset, uint64_t old, bool
     if (!old) {
         /* Written out even where zeros are read: a full disk shows now, to the one who
          * asked, and not when a flush must write the table. */
+        node_co_event(q->file, BLKDEBUG_EVENT_L2_ALLOC_WRITE);
         int ret = node_co_write_zero_data(q->file, offset, q->cluster_size);
         /* order: Q4. Said when it is written: an epoch that began meanwhile takes the flag
          * along, but its sync need not cover the table */
@@ -76,8 +77,10 @@ static int coroutine_fn fill_table(Qcow2 *q, uint64_t offset, uint64_t old, bool
     if (!buf) {
         return -ENOMEM;
     }
+    node_co_event(q->file, BLKDEBUG_EVENT_L2_ALLOC_COW_READ);
     int ret = node_co_read_buf(q->file, old, q->cluster_size, buf);
     if (ret == 0) {
+        node_co_event(q->file, BLKDEBUG_EVENT_L2_ALLOC_WRITE);
         ret = node_co_write_buf(q->file, offset, q->cluster_size, buf, 0);
     }
     q->copied_since_sync |= !BROKEN(BREAK_Q4_TABLE); /* order: Q4, durable before the L1 entry */
@@ -270,9 +273,11 @@ static int coroutine_fn co_copy_range(const Copy *c, uint64_t from, uint64_t to)
                                 : 0;
         memset(buf + readable, 0, piece - readable);
         if (readable) {
+            node_co_event(q->file, BLKDEBUG_EVENT_COW_READ);
             ret = node_co_read_buf(q->node, from, readable, buf);
         }
         if (ret == 0) {
+            node_co_event(q->file, BLKDEBUG_EVENT_COW_WRITE);
             ret = node_co_write_buf(q->file, c->host + (from - base), piece, buf, 0);
         }
         from += piece;
@@ -304,6 +309,9 @@ static int coroutine_fn co_copy_at_once(const Copy *c)
         return -ENOMEM;
     }
     memset(buf + head + tail_readable, 0, tail - tail_readable);
+    if (head || tail_readable) {
+        node_co_event(q->file, BLKDEBUG_EVENT_COW_READ);
+    }
     int ret = head ? node_co_read_buf(q->node, start, head, buf) : 0;
     if (ret == 0 && tail_readable) {
         uint64_t from = c->offset + c->len;
@@ -321,6 +329,8 @@ static int coroutine_fn co_copy_at_once(const Copy *c)
         iov[n++] = (struct iovec){buf + head, tail};
     }
     if (ret == 0) {
+        node_co_event(q->file, head || tail ? BLKDEBUG_EVENT_COW_WRITE
+                                            : BLKDEBUG_EVENT_WRITE_AIO);
         ret = guest < 0 ? -EINVAL
                         : node_co_write(q->file, c->host, end - start, iov, n, 0);
     }
@@ -347,6 +357,7 @@ static int coroutine_fn co_copy(const Copy *c)
         ret = co_copy_range(c, c->offset + c->len, end);
     }
     if (ret == 0) {
+        node_co_event(q->file, BLKDEBUG_EVENT_WRITE_AIO);
         ret = node_co_write(q->file, c->host + (c->offset - start), c->len, c->iov, c->niov,
                             0);
     }

@@ -240,6 +240,7 @@ int coroutine_fn qcow2_co_make_empty(BlockNode *node)
     if (q->corrupt) {
         return -EIO;
     }
+    node_co_event(q->file, BLKDEBUG_EVENT_EMPTY_IMAGE_PREPARE);
     int ret = qcow2_co_discard_all(q, 0, node->length);
     if (ret == 0) {
         qcow2_co_epoch(q);
