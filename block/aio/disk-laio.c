@@ -10,7 +10,9 @@
  *    the wait. Where the backend can watch for edges, its counter is never read: each
  *    completion is a new edge;
  * A3 what the kernel refuses for good (fdsync before 4.18) is done by a thread, which
- *    knows the fall-backs and the right error.
+ *    knows the fall-backs and the right error;
+ * A4 io_submit of a write to a regular file waits while its file system is suspended
+ *    (fsfreeze), RWF_NOWAIT or not, and the loop with it; the other engines do not.
  */
 #include <errno.h>
 #include <libaio.h>

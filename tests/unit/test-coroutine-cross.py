@@ -17,6 +17,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 AIO = os.path.join(ROOT, 'block', 'aio')
 
+# where the build puts headers that it writes
+GENERATED = sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, 'build')
 MACHINES = {
     'x86_64': ('x86_64-linux-gnu-gcc', 'qemu-x86_64-static'),
     'aarch64': ('aarch64-linux-gnu-gcc', 'qemu-aarch64-static'),
@@ -31,7 +33,7 @@ def build(compiler, machine, ucontext, flags, out):
     else:
         sources.append(os.path.join(AIO, 'co-switch-%s.S' % machine))
     subprocess.run([compiler, '-static', '-std=gnu11', '-D_GNU_SOURCE', '-Wall', '-Werror',
-                    '-I' + os.path.join(HERE, 'cross'), '-I' + ROOT, *flags, *sources,
+                    '-I' + os.path.join(HERE, 'cross'), '-I' + ROOT, '-I' + GENERATED, *flags, *sources,
                     '-o', out], check=True, timeout=120)
 
 
