@@ -11,6 +11,9 @@
 
 #include "block/aio/coroutine.h"
 
+/* ablate.c wants all of glib; here nothing is off. */
+uint32_t ablate_mask;
+
 /* The one thing that coroutine.c asks of the loop. */
 void loop_ready(Loop *loop, Coroutine *co);
 void loop_ready(Loop *loop, Coroutine *co)
