@@ -215,6 +215,7 @@ int coroutine_fn refcount_co_make_block(Qcow2 *q, uint64_t cluster, uint64_t *re
     if (q->rt[i] & QCOW2_RT_OFFSET_MASK) {
         return 0;
     }
+    node_co_event(q->file, BLKDEBUG_EVENT_REFBLOCK_ALLOC);
     int ret = make_block(q, cluster);
     *ret_used = q->rt[i] & QCOW2_RT_OFFSET_MASK ? 1 : 0;
     return ret;
