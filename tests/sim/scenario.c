@@ -265,8 +265,9 @@ static void draw_knobs(const Scenario *s, GRand *rand, const Config *cfg, BlockK
     ret->capture_bytes = (uint64_t)draw(rand, s->capture_slices) * slice;
     ret->copy_piece = (uint64_t)draw(rand, s->copy_sectors) * 512;
     ret->grow_step = (uint64_t)draw(rand, (Range){1, 64}) << cfg->cluster_bits;
-    /* a page, and some slices in their narrow forms */
-    ret->l2_budget = 700 + cfg->l2_slices * (cfg->l2_slices % 2 ? 64 : 400);
+    /* a page, and some slices in their narrow forms; or room for whole tables */
+    ret->l2_budget = cfg->l2_slices % 4 == 2 ? 0
+                                             : 700 + cfg->l2_slices * (cfg->l2_slices % 2 ? 64 : 400);
 }
 
 static void draw_start(const Scenario *s, GRand *rand, Config *ret)

@@ -90,6 +90,9 @@ JsonValue *world_image_options(const World *w, unsigned file, bool read_only)
     json_object_set(o, "file", file_options(sim_disk_name(w->files[file])));
     uint64_t slice = MIN(1u << w->cfg.cluster_bits, 4096u) + 100;
     json_object_set_uint(o, "l2-cache-size", w->cfg.l2_slices * slice);
+    if (w->cfg.l2_slices % 2 == 0) { /* several slices a table, as large clusters have */
+        json_object_set_uint(o, "l2-cache-entry-size", 512);
+    }
     json_object_set_uint(o, "refcount-cache-size", 8192);
     return o;
 }
