@@ -181,12 +181,16 @@ bool coroutine_fn qcow2_co_truncate(BlockNode *node, uint64_t size, GError **err
     }
     if (ret == 0) {
         be64 field = be64_make(size);
-        ret = header_co_write_field(q, offsetof(Qcow2DiskHeader, size), &field,
-                                    sizeof(field));
-    }
-    if (ret == 0) {
-        node->length = size;
-        ret = node_co_flush(q->file);
+        co_mutex_lock(&q->alloc_lock);
+        ret = root_co_settle(q);
+        if (ret == 0) {
+            ret = root_co_write(q, offsetof(Qcow2DiskHeader, size), &field, sizeof(field),
+                                true);
+        }
+        co_mutex_unlock(&q->alloc_lock);
+        if (ret == 0 || q->unsettled.len) { /* after a failure it will be written again */
+            node->length = size;
+        }
     }
     if (!was_writing && !node->drv->co_set_writing(node, false, ret ? NULL : errp)) {
         return false;

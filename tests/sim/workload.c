@@ -234,7 +234,7 @@ static void coroutine_fn lend_to_others(World *w, const SimOp *op)
         foreign_co_rewrite_header(w);
     } else {
         uint8_t *bytes = foreign_co_read_all(w);
-        if (internal_snapshot(top, &w->internal)) {
+        if (bytes && internal_snapshot(top, &w->internal)) {
             g_free(w->internal_bytes);
             w->internal_bytes = bytes;
             w->internal_file = w->chain[w->depth - 1];
