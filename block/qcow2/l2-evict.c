@@ -134,18 +134,19 @@ static bool step(Qcow2 *q)
     L2Cache *c = &q->cache;
     const uint64_t share = c->budget / 20;
 
+    const bool no_main = list_empty(&c->main);
+
     if (c->idle_bytes > c->budget / 4) {
         evict_page(q);
-    } else if (c->old_bytes > share) {
+        return true;
+    }
+    if (c->old_bytes > share ||
+        (c->young_bytes <= share && no_main && !list_empty(&c->old))) {
         leave_old(q);
-    } else if (c->young_bytes > share) {
+    } else if (c->young_bytes > share || (no_main && !list_empty(&c->young))) {
         age(q);
-    } else if (!list_empty(&c->main)) {
+    } else if (!no_main) {
         evict_main(q);
-    } else if (!list_empty(&c->old)) {
-        leave_old(q);
-    } else if (!list_empty(&c->young)) {
-        age(q);
     } else if (!list_empty(&c->idle_pages)) {
         evict_page(q);
     } else {
