@@ -189,6 +189,8 @@ static bool parse_options(Tool *tool, int argc, char **argv, ConvertOptions *o)
         {"object", required_argument, NULL, OPT_OBJECT},
         {NULL, 0, NULL, 0}};
     bool writethrough;
+    long workers;
+    char *end;
     int c;
     optind = 0;
     while ((c = getopt_long(argc, argv, ":f:O:B:F:o:S:t:T:m:r:WnpqcU", longs, NULL)) != -1) {
@@ -235,12 +237,13 @@ static bool parse_options(Tool *tool, int argc, char **argv, ConvertOptions *o)
             }
             break;
         case 'm':
-            o->workers = atoi(optarg);
-            if (o->workers < 1 || o->workers > MAX_WORKERS) {
+            workers = strtol(optarg, &end, 10);
+            if (*end || workers < 1 || workers > MAX_WORKERS) {
                 tool_error(tool, "Invalid number of coroutines. Allowed number of coroutines is "
                                  "between 1 and %d", MAX_WORKERS);
                 return false;
             }
+            o->workers = (int)workers;
             break;
         case 'n':
             o->no_create = true;

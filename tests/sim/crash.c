@@ -47,6 +47,7 @@ static int run_seeds(const Scenario *only, uint32_t base, uint32_t count)
     while (scenario_at(nb_scenarios)) {
         nb_scenarios++;
     }
+    g_assert(nb_scenarios > 0);
     for (uint32_t seed = base; seed < base + count; seed++) {
         const Scenario *scenario = only ? only : scenario_at(seed % nb_scenarios);
         if (!seed_passes(scenario, seed)) {

@@ -164,6 +164,7 @@ static void encode_guest(Encoder *e, uint32_t *stamps)
     uint64_t clusters = ((uint64_t)e->cfg->nb_sectors * 512 + size_of(e) - 1) >> e->bits;
     uint64_t per_table = size_of(e) / 8, table = 0;
 
+    g_assert(per_table > 0);
     e->l1_size = (clusters + per_table - 1) / per_table + (chance(e, 50) ? 1 : 0);
     e->l1 = take(e, (e->l1_size * 8 + size_of(e) - 1) >> e->bits);
     for (uint64_t i = 0; i < clusters; i++) {
