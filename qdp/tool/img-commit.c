@@ -170,8 +170,10 @@ static int parse_options(Tool *tool, int argc, char **argv, CommitOptions *o)
             o->image_opts = true;
             break;
         case 'p':
-        case OPT_OBJECT:
             break;
+        case OPT_OBJECT:
+            tool_refuse_object(tool, optarg);
+            return 1;
         default:
             return img_bad_option(tool, c, argv);
         }

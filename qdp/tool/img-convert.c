@@ -267,10 +267,14 @@ static bool parse_options(Tool *tool, int argc, char **argv, ConvertOptions *o)
             o->target_is_zero = true;
             break;
         case 'r':
+            tool_error(tool, "Rate limits are not supported yet");
+            return false;
         case 'W':
         case 'p':
-        case OPT_OBJECT:
             break;
+        case OPT_OBJECT:
+            tool_refuse_object(tool, optarg);
+            return false;
         default:
             img_bad_option(tool, c, argv);
             return false;

@@ -326,8 +326,10 @@ int coroutine_fn img_compare(Tool *tool, int argc, char **argv)
             image_opts = true;
             break;
         case 'p':
-        case OPT_OBJECT:
             break;
+        case OPT_OBJECT:
+            tool_refuse_object(tool, optarg);
+            return 2;
         default:
             return img_bad_option(tool, c, argv);
         }

@@ -72,8 +72,9 @@ int img_shared_option(const Tool *tool, ImgArgs *args, int c)
     case OPT_IMAGE_OPTS:
         args->image_opts = true;
         return 1;
-    case OPT_OBJECT: /* there are no types of objects yet */
-        return 1;
+    case OPT_OBJECT:
+        tool_refuse_object(tool, optarg);
+        return -1;
     default:
         return 0;
     }

@@ -339,8 +339,10 @@ static int parse_options(Tool *tool, Options *o)
             return 1;
         case 'm':
         case 'T':
-        case OPT_OBJECT:
             break;
+        case OPT_OBJECT:
+            tool_refuse_object(tool, optarg);
+            return 1;
         default:
             usage();
             return 1;

@@ -9,6 +9,8 @@
 
 #include "block/base/ablate.h"
 #include "block/base/math.h"
+#include "qapi/keyval.h"
+#include "qapi/qapi-visit.h"
 
 static void coroutine_fn run_main(void *opaque)
 {
@@ -65,6 +67,20 @@ void tool_error_free(const Tool *tool, GError *error)
 {
     tool_error(tool, "%s", error->message);
     g_error_free(error);
+}
+
+void tool_refuse_object(const Tool *tool, const char *arg)
+{
+    GError *error = NULL;
+    g_autoptr(JsonValue) opts = keyval_parse(arg, "qom-type", NULL, &error);
+    g_autoptr(ObjectOptions) object =
+        opts ? qapi_ObjectOptions_from_keyval(opts, NULL, &error) : NULL;
+
+    if (!object) {
+        tool_error_free(tool, error);
+    } else {
+        tool_error(tool, "invalid object type: %s", ObjectType_str(object->qom_type));
+    }
 }
 
 static int suffix_shift(char c)

@@ -29,6 +29,9 @@ void tool_error(const Tool *tool, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 /* The same with @error, which is freed. */
 void tool_error_free(const Tool *tool, GError *error);
 
+/* Refuse the argument of --object: there is no object that a tool has use for. */
+void tool_refuse_object(const Tool *tool, const char *arg);
+
 /* Bytes of "64k", "1.5G", "4096"; -EINVAL (not a number) or -ERANGE. */
 int64_t tool_parse_size(const char *text);
 /* "64 MiB": three significant digits, as qemu-img prints. Caller frees. */
