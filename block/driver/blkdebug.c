@@ -2,7 +2,7 @@
 /*
  * blkdebug: errors on purpose, and limits of other storage, over another node; for tests.
  *
- * Events are told by the nodes above (node_event) and, where they are about the storage,
+ * Events are told by the nodes above (node_co_event) and, where they are about the storage,
  * by this file.  The rules are blkdebug-rules.c's.
  *
  * D1 it acts, so map answers SLOW as soon as there is a rule or a limit;
@@ -435,15 +435,18 @@ static int coroutine_fn debug_co_write(BlockNode *node, uint64_t offset, uint64_
     return ret;
 }
 
-static int coroutine_fn co_zero_pieces(BlockNode *node, uint64_t offset, uint64_t end,
-                                       uint64_t max, unsigned flags)
+/* Zero or discard [@offset, @end), at most @max (0: all) at a time. */
+static int coroutine_fn co_pieces(BlockNode *node, BlkdebugIOType iotype, uint64_t offset,
+                                  uint64_t end, uint64_t max, unsigned flags)
 {
     int ret = 0;
     while (ret == 0 && offset < end) {
         uint64_t piece = max ? min_u64(end - offset, max) : end - offset;
-        ret = co_strike(node, BLKDEBUG_IO_TYPE_WRITE_ZEROES, offset, piece);
+        ret = co_strike(node, iotype, offset, piece);
         if (ret == 0) {
-            ret = node_co_write_zeroes(node->file_child, offset, piece, flags);
+            ret = iotype == BLKDEBUG_IO_TYPE_DISCARD
+                      ? node_co_discard(node->file_child, offset, piece)
+                      : node_co_write_zeroes(node->file_child, offset, piece, flags);
         }
         offset += piece;
     }
@@ -462,7 +465,8 @@ static int coroutine_fn debug_co_write_zeroes(BlockNode *node, uint64_t offset,
     if (start >= end || (!whole && (flags & BLOCK_NO_FALLBACK))) {
         return -ENOTSUP; /* the caller writes them as data */
     }
-    int ret = co_zero_pieces(node, start, end, s->limits.max_write_zero, flags);
+    int ret = co_pieces(node, BLKDEBUG_IO_TYPE_WRITE_ZEROES, start, end,
+                        s->limits.max_write_zero, flags);
     if (ret == 0 && offset < start) {
         ret = node_co_write_zero_data(node, offset, start - offset);
     }
@@ -476,20 +480,9 @@ static int coroutine_fn debug_co_discard(BlockNode *node, uint64_t offset, uint6
 {
     const DebugState *s = node->state;
     uint64_t align = MAX(MAX(s->limits.opt_discard, s->limits.align), 1);
-    uint64_t end = round_down(offset + len, align);
-    int ret = 0;
 
-    offset = round_up(offset, align);
-    while (ret == 0 && offset < end) {
-        uint64_t max = s->limits.max_discard;
-        uint64_t piece = max ? min_u64(end - offset, max) : end - offset;
-        ret = co_strike(node, BLKDEBUG_IO_TYPE_DISCARD, offset, piece);
-        if (ret == 0) {
-            ret = node_co_discard(node->file_child, offset, piece);
-        }
-        offset += piece;
-    }
-    return ret;
+    return co_pieces(node, BLKDEBUG_IO_TYPE_DISCARD, round_up(offset, align),
+                     round_down(offset + len, align), s->limits.max_discard, 0);
 }
 
 static int coroutine_fn debug_co_flush(BlockNode *node)
