@@ -208,14 +208,13 @@ static void coroutine_fn do_resize(World *w, const SimOp *op)
         w->size = new;
         g_array_set_size(w->sizes, 0);
         g_array_append_val(w->sizes, new);
-        release_guest(w);
-        return;
-    }
-    /* the last sync may have failed with the new size in place: who asks is told */
-    w->size = (uint32_t)(port_length(w->port) / 512);
-    if (new > old) { /* a later attempt starts over; what it left is nobody's */
-        serial = model_begin(w->model, old, new - old, STAMP_ANY, false);
-        model_end(w->model, old, new - old, serial, true, false);
+    } else {
+        /* the last sync may have failed with the new size in place: who asks is told */
+        w->size = (uint32_t)(port_length(w->port) / 512);
+        if (new > old) { /* a later attempt starts over; what it left is nobody's */
+            serial = model_begin(w->model, old, new - old, STAMP_ANY, false);
+            model_end(w->model, old, new - old, serial, true, false);
+        }
     }
     release_guest(w);
 }
