@@ -45,6 +45,9 @@ static int64_t kernel_size(DiskFile *file)
 
 static void kernel_close(DiskFile *file)
 {
+    if (file->ring_slot) {
+        file->loop->backend->disk_forget(file->loop, file);
+    }
     close(file->fd);
 }
 

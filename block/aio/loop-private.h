@@ -27,6 +27,8 @@ typedef struct LoopBackend {
     void (*fd_fresh)(Loop *loop, int fd);
     /* NULL: this backend has no disk operations of its own. */
     void (*disk_start)(Loop *loop, DiskOp *op);
+    /* @file, which it has started operations of, is about to be closed. */
+    void (*disk_forget)(Loop *loop, DiskFile *file);
     /* Submit everything, wait up to timeout_ns (-1: for ever, 0: do not wait) and run
      * the callbacks of what completed. False: nothing had. */
     bool (*turn)(Loop *loop, int64_t timeout_ns);

@@ -12,7 +12,9 @@
  * U3 a full submission queue is handed to the kernel at once; when the kernel refuses
  *    because completions wait (EBUSY), they are set aside and dispatched in their turn;
  * U4 a ring takes only what is used here: it is restricted before it is enabled, because
- *    a seccomp filter does not see what is asked through it (qdp/sandbox.h).
+ *    a seccomp filter does not see what is asked through it (qdp/sandbox.h);
+ * U5 a file in the ring's table is held by it: it leaves the table before it is closed,
+ *    because its locks last as long as somebody holds it.
  */
 #include <errno.h>
 #include <limits.h>
@@ -29,6 +31,7 @@
 #define SQ_ENTRIES 128
 #define CQ_ENTRIES 1024
 #define MAX_ONE    (1u << 30) /* an SQE's length has 32 bits */
+#define MAX_FILES  64         /* in the ring's table; others go by their descriptors */
 
 enum { TAG_SOCK = 1, TAG_DISK = 2, TAG_POLL = 3, TAG_MASK = 3 };
 
@@ -58,6 +61,8 @@ typedef struct UringState {
     ListLink polls;  /* Poll.link: all that wait in the kernel */
     GArray *aside;   /* Aside: U3; NULL until needed */
     bool poll_first; /* IORING_RECVSEND_POLL_FIRST is known (5.19) */
+    bool table_tried; /* the table of files was made, or there is none */
+    uint64_t free_slots; /* bits: places of the table */
 } UringState;
 
 /* liburing 2.3 has its functions for these two, but does not export them. */
@@ -66,8 +71,8 @@ static int ring_register(const struct io_uring *ring, unsigned what, void *arg, 
     return syscall(SYS_io_uring_register, ring->ring_fd, what, arg, n) < 0 ? -errno : 0;
 }
 
-/* U4. The calls of this list, and no flags on an entry; registering is for the ring's own
- * descriptor. -EINVAL: the kernel has no restrictions (before 5.10). */
+/* U4. The calls of this list, and of an entry's flags that it means a file of the table;
+ * registering is for the ring's own descriptor and that table. -EINVAL: the kernel has no restrictions (before 5.10). */
 static int restrict_ring(struct io_uring *ring)
 {
     static const uint8_t ops[] = {
@@ -80,8 +85,10 @@ static int restrict_ring(struct io_uring *ring)
     };
     static const uint8_t registers[] = {IORING_REGISTER_ENABLE_RINGS,
                                         IORING_REGISTER_RING_FDS,
-                                        IORING_UNREGISTER_RING_FDS};
-    struct io_uring_restriction res[G_N_ELEMENTS(ops) + G_N_ELEMENTS(registers)];
+                                        IORING_UNREGISTER_RING_FDS,
+                                        IORING_REGISTER_FILES,
+                                        IORING_REGISTER_FILES_UPDATE};
+    struct io_uring_restriction res[G_N_ELEMENTS(ops) + G_N_ELEMENTS(registers) + 1];
     unsigned n = 0;
 
     memset(res, 0, sizeof(res));
@@ -93,6 +100,8 @@ static int restrict_ring(struct io_uring *ring)
         res[n].opcode = IORING_RESTRICTION_REGISTER_OP;
         res[n].register_op = registers[i];
     }
+    res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+    res[n++].sqe_flags = IOSQE_FIXED_FILE;
     int ret = ring_register(ring, IORING_REGISTER_RESTRICTIONS, res, n);
     return ret < 0 ? ret : ring_register(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 }
@@ -336,29 +345,71 @@ static void sock_completed(SockOp *op, int res, unsigned flags)
 
 /* ---- disks ---- */
 
-static void prep_read(struct io_uring_sqe *sqe, const DiskOp *op)
+/* The table, at the first file; nothing is lost where there is none. */
+static void make_table(UringState *be)
 {
-    DiskPiece p;
+    int none[MAX_FILES];
 
-    disk_op_piece(op, &p);
-    if (p.niov == 1) {
-        io_uring_prep_read(sqe, disk_op_fd(op), p.iov->iov_base,
-                           MIN(p.iov->iov_len, MAX_ONE), p.offset);
-    } else {
-        io_uring_prep_readv(sqe, disk_op_fd(op), p.iov, p.niov, p.offset);
+    be->table_tried = true;
+    if (!ablated(ABLATE_REGISTERED_FILES)) {
+        memset(none, -1, sizeof(none)); /* all free */
+        if (io_uring_register_files(&be->ring, none, MAX_FILES) == 0) {
+            be->free_slots = UINT64_MAX;
+        }
     }
 }
 
-static void prep_write(struct io_uring_sqe *sqe, const DiskOp *op)
+/* Put the file into the table, which spares the kernel a look-up for each operation. */
+static void enter_table(UringState *be, DiskFile *file)
+{
+    if (!be->table_tried) {
+        make_table(be);
+    }
+    if (be->free_slots) {
+        int slot = __builtin_ctzll(be->free_slots);
+        if (io_uring_register_files_update(&be->ring, slot, &file->fd, 1) == 1) {
+            be->free_slots &= ~(UINT64_C(1) << slot);
+            file->ring_slot = slot + 1;
+        } else {
+            be->free_slots = 0;
+        }
+    }
+}
+
+/* U5 */
+static void uring_disk_forget(Loop *loop, DiskFile *file)
+{
+    UringState *be = loop->be;
+    int slot = file->ring_slot - 1, none = -1;
+
+    if (slot >= 0) {
+        io_uring_register_files_update(&be->ring, slot, &none, 1);
+        be->free_slots |= UINT64_C(1) << slot;
+        file->ring_slot = 0;
+    }
+}
+
+static void prep_read(struct io_uring_sqe *sqe, const DiskOp *op, int fd)
 {
     DiskPiece p;
 
     disk_op_piece(op, &p);
     if (p.niov == 1) {
-        io_uring_prep_write(sqe, disk_op_fd(op), p.iov->iov_base,
-                            MIN(p.iov->iov_len, MAX_ONE), p.offset);
+        io_uring_prep_read(sqe, fd, p.iov->iov_base, MIN(p.iov->iov_len, MAX_ONE), p.offset);
     } else {
-        io_uring_prep_writev(sqe, disk_op_fd(op), p.iov, p.niov, p.offset);
+        io_uring_prep_readv(sqe, fd, p.iov, p.niov, p.offset);
+    }
+}
+
+static void prep_write(struct io_uring_sqe *sqe, const DiskOp *op, int fd)
+{
+    DiskPiece p;
+
+    disk_op_piece(op, &p);
+    if (p.niov == 1) {
+        io_uring_prep_write(sqe, fd, p.iov->iov_base, MIN(p.iov->iov_len, MAX_ONE), p.offset);
+    } else {
+        io_uring_prep_writev(sqe, fd, p.iov, p.niov, p.offset);
     }
     if (op->flags & DISK_FUA) {
         sqe->rw_flags |= RWF_DSYNC;
@@ -367,20 +418,25 @@ static void prep_write(struct io_uring_sqe *sqe, const DiskOp *op)
 
 static void uring_disk_start(Loop *loop, DiskOp *op)
 {
-    int fd = disk_op_fd(op);
+    UringState *be = loop->be;
+    DiskFile *file = op->file;
     int mode = FALLOC_FL_KEEP_SIZE;
 
     if (op->type >= DISK_DISCARD) { /* no ring operation for these */
         threads_start(loop, op);
         return;
     }
+    if (!file->ring_slot && (be->free_slots || !be->table_tried)) {
+        enter_table(be, file);
+    }
     struct io_uring_sqe *sqe = get_sqe(loop);
+    int fd = file->ring_slot ? file->ring_slot - 1 : file->fd;
     switch (op->type) {
     case DISK_READ:
-        prep_read(sqe, op);
+        prep_read(sqe, op, fd);
         break;
     case DISK_WRITE:
-        prep_write(sqe, op);
+        prep_write(sqe, op, fd);
         break;
     case DISK_SYNC:
         io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
@@ -390,9 +446,11 @@ static void uring_disk_start(Loop *loop, DiskOp *op)
         io_uring_prep_fallocate(sqe, fd, mode, op->offset, op->len);
         break;
     }
+    if (file->ring_slot) {
+        sqe->flags |= IOSQE_FIXED_FILE;
+    }
     set_data(sqe, op, TAG_DISK);
     if (ablated(ABLATE_SUBMIT_BATCH)) {
-        UringState *be = loop->be;
         loop->stats.system_calls++;
         io_uring_submit(&be->ring); /* what it refuses goes with the turn */
     }
@@ -481,5 +539,6 @@ const LoopBackend loop_backend_uring = {
     .sock_start = uring_sock_start,
     .sock_cancel = uring_sock_cancel,
     .disk_start = uring_disk_start,
+    .disk_forget = uring_disk_forget,
     .turn = uring_turn,
 };

@@ -356,6 +356,88 @@ static void test_refusals(gconstpointer opaque)
     loop_free(loop);
 }
 
+/* ---- more files than the ring's table has room for, which come and go ---- */
+
+enum { MANY = 100 };
+
+static DiskFile *open_locked(int i)
+{
+    g_autoptr(GError) error = NULL;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int fd = scratch_file(&(Setup){.dir = "/var/tmp", .oflags = O_RDWR});
+
+    g_assert_cmpint(ftruncate(fd, 4096), ==, 0);
+    lock.l_start = i;
+    lock.l_len = 1;
+    g_assert_cmpint(fcntl(fd, F_OFD_SETLK, &lock), ==, 0);
+    DiskFile *file = disk_file_new(loop, fd, "scratch", DISK_AIO_AUTO, &error);
+    g_assert_no_error(error);
+    return file;
+}
+
+static void coroutine_fn put(DiskFile *file, int value)
+{
+    struct iovec iov = {&value, sizeof(value)};
+    g_assert_cmpint(disk_co_run(file, DISK_WRITE, 8, sizeof(value), &iov, 1, 0), ==, 0);
+}
+
+static void coroutine_fn must_have(DiskFile *file, int value)
+{
+    int there = -1;
+    struct iovec iov = {&there, sizeof(there)};
+    g_assert_cmpint(disk_co_run(file, DISK_READ, 8, sizeof(there), &iov, 1, 0), ==, 0);
+    g_assert_cmpint(there, ==, value);
+}
+
+/* Close; nobody holds the lock any more. */
+static void close_locked(DiskFile *file)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", disk_file_fd(file));
+    int other = open(path, O_RDWR | O_CLOEXEC);
+
+    g_assert_cmpint(other, >=, 0);
+    g_assert_cmpint(fcntl(other, F_OFD_SETLK, &lock), ==, -1);
+    disk_file_free(file);
+    g_assert_cmpint(fcntl(other, F_OFD_SETLK, &lock), ==, 0);
+    close(other);
+}
+
+static void coroutine_fn many_files(void *opaque)
+{
+    DiskFile *files[MANY];
+
+    (void)opaque;
+    for (int i = 0; i < MANY; i++) {
+        files[i] = open_locked(i);
+        put(files[i], i);
+    }
+    for (int round = 1; round < 4; round++) {
+        for (int i = round; i < MANY; i += 3) {
+            close_locked(files[i]);
+            files[i] = open_locked(i);
+            put(files[i], round * MANY + i);
+            must_have(files[i], round * MANY + i);
+        }
+        must_have(files[0], 0);
+    }
+    for (int i = 0; i < MANY; i++) {
+        must_have(files[i], i ? ((i - 1) % 3 + 1) * MANY + i : 0);
+        close_locked(files[i]);
+    }
+}
+
+static void test_many_files(gconstpointer opaque)
+{
+    if (!loop_begin(GPOINTER_TO_INT(opaque))) {
+        return;
+    }
+    g_setenv("QDP_DISK", "engine", TRUE);
+    loop_run_coroutine(loop, many_files, NULL);
+    g_unsetenv("QDP_DISK");
+    loop_free(loop);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -364,7 +446,8 @@ int main(int argc, char **argv)
     } all[] = {{"random", test_random},
                {"long-vector", test_long_vector},
                {"errors", test_errors},
-               {"refusals", test_refusals}};
+               {"refusals", test_refusals},
+               {"many-files", test_many_files}};
 
     g_test_init(&argc, &argv, NULL);
     for (int kind = LOOP_URING; kind <= LOOP_EPOLL; kind++) {
