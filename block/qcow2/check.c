@@ -21,8 +21,9 @@
 
 /* What a cluster was seen as, next to the number of references. */
 #define REFS_DATA     (1u << 31)
-#define REFS_METADATA (1u << 30)
-#define REFS_COUNT    (REFS_METADATA - 1)
+#define REFS_METADATA (1u << 30) /* but no L2 table */
+#define REFS_TABLE    (1u << 29) /* an L2 table */
+#define REFS_COUNT    (REFS_TABLE - 1)
 
 typedef struct Check {
     Qcow2 *q;
@@ -74,9 +75,7 @@ static void count_as(Check *c, uint64_t offset, uint64_t bytes, uint32_t kind)
         }
         uint32_t count = c->refs[i] & REFS_COUNT;
         c->refs[i] = (c->refs[i] & ~REFS_COUNT) | kind | MIN((uint64_t)count + c->times, REFS_COUNT);
-        if ((c->refs[i] & (REFS_DATA | REFS_METADATA)) == (REFS_DATA | REFS_METADATA)) {
-            c->confused = true;
-        }
+        c->confused |= (c->refs[i] & REFS_DATA) && (c->refs[i] & (REFS_METADATA | REFS_TABLE));
     }
 }
 
@@ -188,7 +187,7 @@ static int coroutine_fn check_l1(Check *c, uint64_t offset, uint64_t entries, bo
             c->res->corruptions++;
             continue;
         }
-        count_range(c, table, q->cluster_size);
+        count_as(c, table, q->cluster_size, REFS_TABLE);
         if (table >> q->cluster_bits >= c->nb_refs) {
             continue; /* said already */
         }
@@ -389,7 +388,8 @@ static bool coroutine_fn copied_wrong(Check *c, uint64_t entry, uint64_t offset)
 }
 
 /* The table of one L1 entry, on the disk: the cache keeps tables with entries that make no
- * sense as they are. */
+ * sense as they are. One that has a second reference, from a snapshot or by mistake, only
+ * loses flags: what it refers to is shared as well. */
 static int coroutine_fn repair_copied_table(Check *c, uint64_t offset)
 {
     Qcow2 *q = c->q;
@@ -433,8 +433,8 @@ static int coroutine_fn repair_copied(Check *c)
             q->l1_any_dirty = true;
             c->res->corruptions_fixed++;
         }
-        /* one that is shared with a snapshot has entries that are not ours to change */
-        if ((q->l1[i] & QCOW2_COPIED) && alone(c, table, q->cluster_size)) {
+        uint64_t cluster = table >> q->cluster_bits;
+        if (cluster < c->nb_refs && !(c->refs[cluster] & REFS_METADATA)) {
             ret = repair_copied_table(c, table);
         }
     }
