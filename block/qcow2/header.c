@@ -317,19 +317,27 @@ static bool read_extensions(Qcow2 *q, const uint8_t *head, size_t len, GError **
     return true;
 }
 
-/* Read a table of @entries big-endian 64-bit numbers into host order. */
+#define OWN_MAPPING (160 * KiB) /* malloc gives it pages that nobody has touched */
+
+/* Read a table of @entries big-endian 64-bit numbers into host order. Most refcount tables
+ * are zeros but for their first entries: those of a few pages lie in a mapping of their own,
+ * of which only the pages that hold something take memory. */
 static uint64_t *coroutine_fn read_table(Qcow2 *q, uint64_t offset, uint64_t entries,
                                          const char *what, GError **errp)
 {
     uint64_t bytes = entries * 8;
     be64 *disk = disk_buffer_try_alloc(4096, round_up(max_u64(bytes, 1), 4096));
-    uint64_t *table = g_try_new0(uint64_t, max_u64(entries, 1));
+    uint64_t *table =
+        g_try_malloc0(bytes >= 16 * KiB ? max_u64(bytes, OWN_MAPPING) : max_u64(bytes, 8));
     int ret = disk && table ? 0 : -ENOMEM;
     if (ret == 0 && bytes) {
         ret = node_co_read_buf(q->file, offset, bytes, disk);
     }
     for (uint64_t i = 0; ret == 0 && i < entries; i++) {
-        table[i] = be64_get(disk[i]);
+        uint64_t entry = be64_get(disk[i]);
+        if (entry) {
+            table[i] = entry;
+        }
     }
     disk_buffer_free(disk);
     if (ret < 0) {

@@ -23,9 +23,17 @@ def memory(pid):
     return ret
 
 
+def settle(program):
+    """Pages of a program that was linked a moment ago count as private and dirty until they
+    are on the disk."""
+    with open(shutil.which(program) or program, "rb") as f:
+        os.fsync(f.fileno())
+
+
 def idle_memory(program, options, count=1):
     """Medians over @count daemons that run at the same time, each with its own disk."""
     daemons = []
+    settle(program)
     try:
         for one in options[:count]:
             daemons.append(rig.Daemon(program, one, qmp=True))
@@ -38,6 +46,7 @@ def idle_memory(program, options, count=1):
 
 
 def empty_memory(program, count=1):
+    settle(program)
     sleepers = [subprocess.Popen([program, "wait"]) for _ in range(count)]
     time.sleep(0.3)
     seen = [memory(p.pid) for p in sleepers]
