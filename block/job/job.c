@@ -62,8 +62,7 @@ void job_registry_free(JobRegistry *registry)
 
 static Job *find(JobRegistry *registry, const char *id)
 {
-    list_foreach(it, &registry->jobs)
-    {
+    list_foreach(it, &registry->jobs) {
         Job *job = container_of(it, Job, link);
         if (!strcmp(job->id, id)) {
             return job;
@@ -204,8 +203,7 @@ JobInfoList *job_query(JobRegistry *registry)
 {
     JobInfoList *list = NULL, **tail = &list;
 
-    list_foreach(it, &registry->jobs)
-    {
+    list_foreach(it, &registry->jobs) {
         const Job *job = container_of(it, Job, link);
         JobInfo *info = g_new0(JobInfo, 1);
 
@@ -224,8 +222,7 @@ JobInfoList *job_query(JobRegistry *registry)
 
 static void cancel_all(JobRegistry *registry)
 {
-    list_foreach(it, &registry->jobs)
-    {
+    list_foreach(it, &registry->jobs) {
         container_of(it, Job, link)->cancelled = true;
     }
 }

@@ -56,8 +56,7 @@ void export_registry_free(ExportRegistry *registry)
 
 static Export *find(ExportRegistry *registry, const char *id)
 {
-    list_foreach(it, &registry->exports)
-    {
+    list_foreach(it, &registry->exports) {
         Export *export = container_of(it, Export, link);
         if (strcmp(export->id, id) == 0) {
             return export;
@@ -224,8 +223,7 @@ bool coroutine_fn export_co_nbd_stop(ExportRegistry *registry, GError **errp)
 BlockExportInfoList *export_query(ExportRegistry *registry)
 {
     BlockExportInfoList *head = NULL, **tail = &head;
-    list_foreach(it, &registry->exports)
-    {
+    list_foreach(it, &registry->exports) {
         const Export *export = container_of(it, Export, link);
         BlockExportInfo *info = g_new0(BlockExportInfo, 1);
         info->id = g_strdup(export->id);

@@ -50,8 +50,7 @@ void iothread_table_fini(IoThreadTable *table)
 
 static IoThread *find(const IoThreadTable *table, const char *id)
 {
-    list_foreach(it, &table->threads)
-    {
+    list_foreach(it, &table->threads) {
         IoThread *thread = container_of(it, IoThread, link);
         if (strcmp(thread->id, id) == 0) {
             return thread;
@@ -132,8 +131,7 @@ static void set_polling(const IoThreadTable *table)
 {
     const IoThread *longest = NULL;
 
-    list_foreach(it, &table->in_use)
-    {
+    list_foreach(it, &table->in_use) {
         const IoThread *thread = container_of(it, IoThread, in_use);
         if (!longest || thread->poll_max_ns > longest->poll_max_ns) {
             longest = thread;

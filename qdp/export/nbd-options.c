@@ -17,8 +17,7 @@
 
 NbdExport *nbd_export_find(NbdServer *server, const char *name)
 {
-    list_foreach(it, &server->exports)
-    {
+    list_foreach(it, &server->exports) {
         NbdExport *export = container_of(it, NbdExport, in_server);
         if (strcmp(export->name, name) == 0) {
             return export;
@@ -105,8 +104,7 @@ static void list_exports(NbdConn *conn, const Cursor *c)
         invalid(conn, NBD_OPT_LIST, "OPT_LIST has no data");
         return;
     }
-    list_foreach(it, &conn->server->exports)
-    {
+    list_foreach(it, &conn->server->exports) {
         const NbdExport *export = container_of(it, NbdExport, in_server);
         be32 name_len = be32_make((uint32_t)strlen(export->name));
         GString *data = g_string_new_len((const char *)&name_len, sizeof(name_len));

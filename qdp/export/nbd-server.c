@@ -233,8 +233,7 @@ static void feed_starved(LoopWork *work)
 /* Cut off those connections that use @export; NULL: all. */
 static void kill_connections(NbdServer *server, const NbdExport *export)
 {
-    list_foreach_safe(it, next, &server->connections)
-    {
+    list_foreach_safe(it, next, &server->connections) {
         NbdConn *conn = container_of(it, NbdConn, in_server);
         if (!export || conn->export == export) {
             nbd_conn_kill(conn);

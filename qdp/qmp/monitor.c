@@ -99,8 +99,7 @@ void monitor_emit_event(const char *name, JsonValue *data)
         json_object_set(event, "data", data);
     }
     TRACE(TRACE_QMP_EVENT, "%s", name);
-    list_foreach_safe(it, next, &the_monitor->sessions)
-    {
+    list_foreach_safe(it, next, &the_monitor->sessions) {
         QmpSession *s = container_of(it, QmpSession, link);
         if (s->negotiated) {
             session_send(s, event);
@@ -184,8 +183,7 @@ static void listener_free(QmpListener *listener)
 
 static bool any_unsent(const Monitor *monitor)
 {
-    list_foreach(it, &monitor->sessions)
-    {
+    list_foreach(it, &monitor->sessions) {
         if (session_has_unsent(container_of(it, QmpSession, link))) {
             return true;
         }
@@ -203,8 +201,7 @@ void coroutine_fn monitor_co_close(Monitor *monitor)
     for (int i = 0; i < CLOSE_WAITS && any_unsent(monitor); i++) {
         co_sleep_ns(loop, CLOSE_WAIT_NS);
     }
-    list_foreach_safe(it, next, &monitor->sessions)
-    {
+    list_foreach_safe(it, next, &monitor->sessions) {
         session_drop(container_of(it, QmpSession, link));
     }
     while (!list_empty(&monitor->sessions)) {
