@@ -64,12 +64,17 @@ CELLS = [
     cell("scattered-64g-randwrite-32", "scattered-64g", *k4("write", 32, "--step", "4M")),
     cell("scattered-1t-randread-32", "scattered-1t", *k4("read", 32, "--step", "64M")),
     cell("scattered-1t-randwrite-32", "scattered-1t", *k4("write", 32, "--step", "64M")),
+    # every cluster mapped, in random order: the whole disk is read and written
+    cell("dense-64g-randread-32", "dense-64g", *k4("read", 32), rigs=("tmpfs",)),
+    cell("dense-64g-randwrite-32", "dense-64g", *k4("write", 32), rigs=("tmpfs",)),
+    cell("dense-1t-randread-32", "dense-1t", *k4("read", 32), rigs=("tmpfs",)),
+    cell("dense-1t-randwrite-32", "dense-1t", *k4("write", 32), rigs=("tmpfs",)),
 ]
 QUICK = ["mapped-randread-32", "mapped-randwrite-32", "mapped-randread-1",
          "null-randread-32", "mapped-flush-each-16", "alloc-64k-randwrite-32",
          "alloc-2m-randwrite-32"]
 
-# At least so many times stock's IOPS, at most this part of its CPU per I/O.
+# At least so many times stock's IOPS, at most this part of its CPU per I/O (None: any).
 TARGETS = [
     Target("tmpfs", "null-randread-32", 8, 0.12),
     Target("tmpfs", "null-randwrite-32", 8, 0.12),
@@ -93,6 +98,10 @@ TARGETS = [
     Target("tmpfs", "scattered-64g-randwrite-32", 3.5, 0.3),
     Target("tmpfs", "scattered-1t-randread-32", 3, 0.3),
     Target("tmpfs", "scattered-1t-randwrite-32", 4, 0.3),
+    Target("tmpfs", "dense-64g-randread-32", 1.5, None),
+    Target("tmpfs", "dense-64g-randwrite-32", 1.5, None),
+    Target("tmpfs", "dense-1t-randread-32", 1.5, None),
+    Target("tmpfs", "dense-1t-randwrite-32", 1.5, None),
     Target("tmpfs", "chain10-randread-32", 3.5, 0.3),
     Target("tmpfs", "mapped-seqread-64k", 1.6, 0.65),
     Target("tmpfs", "mapped-seqwrite-64k", 1.2, 0.65),
@@ -107,4 +116,6 @@ FLOOR = [ # ours against the floor server (floor.c)
     ("tmpfs", "raw-randwrite-32", 0.75, None),
 ]
 MAX_SYSTEM_CALLS = 1.1 # per I/O, cells of depth 32 that do not allocate
-RSS = [("scattered-64g", 6 << 10), ("scattered-1t", 10 << 10)] # KiB after touching all
+# After reading at each step: KiB. A dense disk may have its budget of 32 MiB, and 2 MiB.
+RSS = [("scattered-64g", "4M", 6 << 10), ("scattered-1t", "64M", 10 << 10),
+       ("dense-1t", "1M", (4 + 32 + 2) << 10)]

@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import statistics
+import struct
 import subprocess
 import tempfile
 import time
@@ -87,6 +88,56 @@ def greeting_once(program):
             process.kill()
             process.wait()
         shutil.rmtree(tmp, ignore_errors=True)
+
+
+def first_read(sock):
+    """The old greeting and one read of 4 KiB (spec: NBD protocol)."""
+    def take(size):
+        got = b""
+        while len(got) < size:
+            more = sock.recv(size - len(got))
+            if not more:
+                raise OSError("the server left")
+            got += more
+        return got
+    take(18)
+    sock.sendall(struct.pack(">IQII4s", 3, 0x49484156454f5054, 1, 4, b"disk"))
+    take(10)
+    sock.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, 1, 0, 4096))
+    if struct.unpack(">IIQ", take(16))[1]:
+        raise OSError("the read failed")
+    take(4096)
+
+
+def first_io_once(program, options):
+    with tempfile.TemporaryDirectory(prefix="qdp-bench-") as tmp:
+        path = os.path.join(tmp, "nbd")
+        begin = time.monotonic()
+        process = subprocess.Popen(rig.daemon_command(program, options, path))
+        try:
+            while True:
+                with socket.socket(socket.AF_UNIX) as sock:
+                    sock.settimeout(10)
+                    try:
+                        sock.connect(path)
+                        first_read(sock)
+                        return (time.monotonic() - begin) * 1e3
+                    except (ConnectionError, FileNotFoundError):
+                        time.sleep(0.0001)
+                if time.monotonic() - begin > 10 or process.poll() is not None:
+                    raise RuntimeError("%s did not start" % program)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def first_io(programs, options, rounds=15):
+    """Milliseconds from start to the reply of a read: {name: median}."""
+    times = {name: [] for name in programs}
+    for _ in range(rounds):
+        for name, program in programs.items():
+            times[name].append(first_io_once(program, options))
+    return {name: statistics.median(v) for name, v in times.items()}
 
 
 def exit_once(program):

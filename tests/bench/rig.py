@@ -87,6 +87,10 @@ class Rig:
             return raw
         if kind.startswith("scattered"):
             return self.scattered(kind)
+        if kind.startswith("dense"):
+            path = self.path(kind + ".qcow2")
+            run(self.scatter, "B", path, kind.partition("-")[2].upper())
+            return path
         if kind == "chain":
             below = self.image("mapped")
             for i in range(10):
@@ -140,6 +144,13 @@ def blockdev(image, kind, engine):
             "cache": {"direct": True}, "discard": "unmap"}
 
 
+def daemon_command(program, options, nbd, export=""):
+    """The command line of one disk behind an NBD socket."""
+    return [program, "--blockdev", json.dumps(options),
+            "--nbd-server", "addr.type=unix,addr.path=%s,max-connections=0" % nbd,
+            "--export", "nbd,id=e,node-name=disk,name=disk,writable=on" + export]
+
+
 class Daemon:
     """One daemon with one disk behind an NBD socket; used as a context."""
 
@@ -147,10 +158,8 @@ class Daemon:
         self.tmp = tempfile.mkdtemp(prefix="qdp-bench-sock-")
         self.nbd = os.path.join(self.tmp, "nbd")
         self.qmp = os.path.join(self.tmp, "qmp")
-        cmd = [program] + list(extra)
-        cmd += ["--blockdev", json.dumps(options),
-               "--nbd-server", "addr.type=unix,addr.path=%s,max-connections=0" % self.nbd,
-               "--export", "nbd,id=e,node-name=disk,name=disk,writable=on" + export]
+        cmd = daemon_command(program, options, self.nbd, export)
+        cmd[1:1] = extra
         if qmp:
             cmd += ["--chardev", "socket,id=c,path=%s,server=on,wait=off" % self.qmp,
                     "--monitor", "c"]
