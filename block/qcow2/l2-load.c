@@ -64,12 +64,21 @@ static bool decode(Qcow2 *q, uint32_t index, void *buf, uint64_t *ret_bad)
     uint64_t file_end = round_up(node_length(q->file), q->cluster_size);
     uint64_t table = round_down(l2_slice_disk_offset(q, index), q->cluster_size);
     uint64_t any = 0;
+    /* what an entry has that is not simply data in a cluster of its own */
+    uint64_t odd = QCOW2_COMPRESSED | QCOW2_L2_RESERVED |
+                   (QCOW2_L2_OFFSET_MASK & (q->cluster_size - 1)) |
+                   (q->version < 3 ? QCOW2_ZERO : 0);
 
     *ret_bad = 0;
     overlap_prepare(q);
+    if (!q->table_set.filter) {
+        odd = UINT64_MAX; /* no memory, or too many tables: look at each */
+    }
     for (uint32_t i = 0; i < l2_slice_entries(q); i++) {
         uint64_t entry = be64_get(disk[i]);
-        if (entry && !entry_is_valid(q, entry, file_end, table)) {
+        uint64_t offset = entry & QCOW2_L2_OFFSET_MASK;
+        if (entry && ((entry & odd) || offset >= file_end || overlap_maybe(q, offset)) &&
+            !entry_is_valid(q, entry, file_end, table)) {
             *ret_bad = *ret_bad ? *ret_bad : entry;
             entry = QCOW2_ENTRY_INVALID;
         }

@@ -49,8 +49,10 @@ typedef struct CowRange {
 
 /* Where active L2 tables and refcount blocks are, and some that were once. */
 typedef struct TableSet {
-    uint64_t *slots; /* cluster numbers, 0 is empty; NULL: to be made */
-    uint32_t mask;   /* slots - 1 */
+    uint64_t *slots;  /* cluster numbers, 0 is empty; NULL: to be made */
+    uint64_t *filter; /* bits: of these clusters some may be metadata */
+    uint32_t mask;    /* slots - 1 */
+    uint32_t filter_mask; /* bits - 1 */
     uint32_t count;
     bool tried; /* to make it */
 } TableSet;
@@ -304,8 +306,19 @@ Qcow2BitmapInfoList *bitmap_infos(const Qcow2 *q);
 const char *overlap_fixed(const Qcow2 *q, uint64_t offset, uint64_t bytes);
 /* The same with active L2 tables and refcount blocks: looks through both tables. */
 const char *overlap_any(const Qcow2 *q, uint64_t offset, uint64_t bytes);
-/* Is this cluster an active L2 table or a refcount block? Costs one probe of a set that
- * overlap_prepare() has made; without one (no memory, over a million tables): false. */
+/*
+ * False: nothing of the above touches the cluster at @offset. Tables stand in a file's first
+ * part or far from each other, data is everywhere: one bit of a few kilobytes answers for
+ * nearly all of it. For table_set.filter != NULL, that is after overlap_prepare().
+ */
+#define OVERLAP_SHIFT 6 /* clusters of one bit */
+static inline bool overlap_maybe(const Qcow2 *q, uint64_t offset)
+{
+    uint64_t bit = offset >> q->cluster_bits >> OVERLAP_SHIFT & q->table_set.filter_mask;
+    return q->table_set.filter[bit / 64] >> (bit % 64) & 1;
+}
+/* Is this cluster an active L2 table or a refcount block? By a set that overlap_prepare()
+ * has made; without one (no memory, over a million tables): false. */
 bool overlap_table(const Qcow2 *q, uint64_t offset);
 void overlap_prepare(Qcow2 *q);
 /* There is a new table or block at @offset. */

@@ -143,6 +143,7 @@ static int coroutine_fn put_in_force(Qcow2 *q, NewTable *t)
     g_free(t->old_rt);
     q->rt_offset = t->first << q->cluster_bits;
     q->rt_clusters = (uint32_t)t->clusters;
+    overlap_forget(q);
     alloc_drop(q, old_offset, old_bytes); /* order: free when an epoch says so (R2) */
     return ret;
 }

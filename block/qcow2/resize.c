@@ -105,6 +105,7 @@ static int coroutine_fn co_move_l1(Qcow2 *q, uint32_t l1_size)
     q->l1_dirty = dirty;
     q->l1_offset = offset;
     q->l1_size = l1_size;
+    overlap_forget(q);
     if (old_offset && old_bytes) {
         alloc_drop(q, old_offset, old_bytes);
     }
