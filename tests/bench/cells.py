@@ -64,11 +64,10 @@ CELLS = [
     cell("scattered-64g-randwrite-32", "scattered-64g", *k4("write", 32, "--step", "4M")),
     cell("scattered-1t-randread-32", "scattered-1t", *k4("read", 32, "--step", "64M")),
     cell("scattered-1t-randwrite-32", "scattered-1t", *k4("write", 32, "--step", "64M")),
-    # every cluster mapped, in random order: the whole disk is read and written
-    cell("dense-64g-randread-32", "dense-64g", *k4("read", 32), rigs=("tmpfs",)),
-    cell("dense-64g-randwrite-32", "dense-64g", *k4("write", 32), rigs=("tmpfs",)),
-    cell("dense-1t-randread-32", "dense-1t", *k4("read", 32), rigs=("tmpfs",)),
-    cell("dense-1t-randwrite-32", "dense-1t", *k4("write", 32), rigs=("tmpfs",)),
+    # every cluster mapped, in random order; each slice of the tables is met
+    *(cell("dense-%s-rand%s-32" % (size, rw), "dense-" + size,
+           *k4(rw, 32, "--step", step), rigs=("tmpfs",))
+      for size, step in (("64g", "1M"), ("1t", "16M")) for rw in ("read", "write")),
 ]
 QUICK = ["mapped-randread-32", "mapped-randwrite-32", "mapped-randread-1",
          "null-randread-32", "mapped-flush-each-16", "alloc-64k-randwrite-32",
@@ -118,4 +117,4 @@ FLOOR = [ # ours against the floor server (floor.c)
 MAX_SYSTEM_CALLS = 1.1 # per I/O, cells of depth 32 that do not allocate
 # After reading at each step: KiB. A dense disk may have its budget of 32 MiB, and 2 MiB.
 RSS = [("scattered-64g", "4M", 6 << 10), ("scattered-1t", "64M", 10 << 10),
-       ("dense-1t", "1M", (4 + 32 + 2) << 10)]
+       ("dense-1t", "16M", (4 + 32 + 2) << 10)]
