@@ -48,6 +48,7 @@ typedef enum BlockBreak {
     BREAK_REST_WAITS,    /* the last writer leaves what other disks' requests hold back */
     BREAK_REPAIR_WINDOW, /* repair frees what is reserved */
     BREAK_STALE_TAIL,    /* growing shows what an earlier, larger disk had there */
+    BREAK_FLAT_WAYS,     /* what is known of the layers below outlives their change */
     BREAK_NB,
 } BlockBreak;
 
@@ -59,6 +60,8 @@ typedef struct BlockKnobs {
     uint64_t copy_piece;
     uint64_t grow_step;
     uint64_t l2_budget; /* whatever the option says */
+    uint64_t flat_hops;   /* so many layers are not worth remembering */
+    uint64_t flat_settle; /* reads without a change before learning */
 } BlockKnobs;
 extern BlockBreak block_break; /* the one that is off */
 extern BlockKnobs block_knobs; /* 0: the default */

@@ -173,6 +173,9 @@ struct BlockDriver {
     bool (*grows_with_zeros)(const BlockNode *node);
     int64_t (*allocated_size)(BlockNode *node);
     int64_t (*refresh_length)(BlockNode *node); /* ask the storage again; or -errno */
+    /* A read went down many layers from here: remember for @offset and what is around it
+     * which layer map may go on with. No I/O, no yield. May be NULL. */
+    void (*learn_below)(BlockNode *node, uint64_t offset);
     uint32_t (*cluster_size)(BlockNode *node);
     ImageInfoSpecific *(*info_specific)(BlockNode *node);
     const SnapshotInfoList *(*snapshots)(const BlockNode *node); /* internal ones */
@@ -251,6 +254,24 @@ int coroutine_fn node_co_status_above(BlockNode *node, uint64_t offset, uint64_t
  * rare). Loads metadata. 0 or -errno. */
 int coroutine_fn node_co_known_zero(BlockNode *node, uint64_t offset, uint64_t len,
                                     uint64_t *ret_len);
+/*
+ * What layers remember of each other (qcow2/map-flat.h) holds while this number stays. It
+ * changes with every edge between nodes and every length; a driver tells of changes of its
+ * map that let a walk end where it went on before, when other nodes stand on the node
+ * (node_has_parent_node).
+ */
+const uint64_t *graph_ways(const Graph *graph);
+void graph_ways_changed(Graph *graph);
+void node_set_length(BlockNode *node, uint64_t length);
+static inline bool node_has_parent_node(const BlockNode *node)
+{
+    list_foreach(it, &node->parents) {
+        if (container_of(it, BlockEdge, in_child)->parent_node) {
+            return true;
+        }
+    }
+    return false;
+}
 /* Can @node grow by truncate, and read as zeros where it grew?  (Regular files; never
  * a block device, whose blocks hold somebody's old bytes.) */
 bool node_grows_with_zeros(const BlockNode *node);

@@ -15,6 +15,7 @@ static void refresh_shorthand(BlockNode *parent)
     parent->file_child = file ? file->child : NULL;
     parent->backing_child = backing ? backing->child : NULL;
     parent->watched = parent->drv->debug || (file && file->child->watched);
+    graph_ways_changed(parent->graph);
 }
 
 BlockEdge *edge_new(BlockNode *parent_node, BlockPort *parent_port, BlockNode *child,

@@ -30,6 +30,7 @@ struct Graph {
     GHashTable *by_name;
     unsigned next_name;
     uint64_t shape; /* counts what may change a node's shown name */
+    uint64_t ways;  /* counts what may change where a walk down the layers leads */
     const GraphEvents *events;
     void *events_opaque;
     GraphOpenFile *open_file;

@@ -49,6 +49,16 @@ Loop *graph_loop(const Graph *graph)
     return graph->loop;
 }
 
+const uint64_t *graph_ways(const Graph *graph)
+{
+    return &graph->ways;
+}
+
+void graph_ways_changed(Graph *graph)
+{
+    graph->ways++;
+}
+
 void graph_set_events(Graph *graph, const GraphEvents *events, void *opaque)
 {
     graph->events = events;

@@ -184,12 +184,18 @@ int64_t node_allocated_size(BlockNode *node)
     return node->file_child ? node_allocated_size(node->file_child) : -ENOTSUP;
 }
 
+void node_set_length(BlockNode *node, uint64_t length)
+{
+    node->length = length;
+    graph_ways_changed(node->graph);
+}
+
 int64_t node_refresh_length(BlockNode *node)
 {
     if (node->drv->refresh_length) {
         int64_t length = node->drv->refresh_length(node);
         if (length >= 0) {
-            node->length = length;
+            node_set_length(node, length);
         }
         return length;
     }

@@ -11,6 +11,7 @@
 #include <limits.h>
 
 #include "block/base/iov.h"
+#include "block/break.h"
 #include "block/graph-private.h"
 
 typedef struct Extent {
@@ -22,23 +23,43 @@ typedef struct Extent {
 
 _Static_assert(BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF == 0, "tested as a truth value");
 
+/* Beyond so many steps the layers are worth remembering (map-flat.h). */
+#define LONG_WAY KNOB(flat_hops, 4)
+
+static void __attribute__((noinline)) long_way(BlockNode *node, uint64_t offset)
+{
+    while (node->drv->is_filter && node->file_child) {
+        node = node->file_child;
+    }
+    if (node->drv->learn_below) {
+        node->drv->learn_below(node, offset);
+    }
+}
+
 /* The end of the walk for the first byte: MAP_FILE, MAP_ZERO, MAP_DONE or a reason why
  * there is none. */
 static inline void walk(BlockNode *node, MapOp op, uint64_t offset, uint64_t len,
                         MapResult *ret)
 {
-    for (;;) {
+    BlockNode *root = node;
+    uint64_t from = offset;
+    unsigned steps = 0;
+
+    for (;; steps++) {
         if (op == MAP_OP_WRITE && node->detect_zeroes) { /* it must look at the data */
             ret->kind = MAP_SLOW;
             return;
         }
         node->drv->map(node, op, offset, len, ret);
         if (ret->kind != MAP_CHILD) {
-            return;
+            break;
         }
         node = ret->child;
         offset = ret->offset;
         len = ret->len;
+    }
+    if (G_UNLIKELY(steps > LONG_WAY) && op == MAP_OP_READ && ret->kind != MAP_MISS) {
+        long_way(root, from);
     }
 }
 

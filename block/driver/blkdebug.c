@@ -505,7 +505,7 @@ static bool coroutine_fn debug_co_truncate(BlockNode *node, uint64_t size, GErro
     if (!node_co_truncate(node->file_child, size, errp)) {
         return false;
     }
-    node->length = node->file_child->length;
+    node_set_length(node, node->file_child->length);
     return true;
 }
 

@@ -234,7 +234,7 @@ bool coroutine_fn file_co_set_writing(BlockNode *node, bool writing, GError **er
         s->opened_rw = writing; /* sync_failed stays: the pages that it is about do (Q13) */
         node->request_align = s->tracked.info.offset_align;
         node->mem_align = s->tracked.info.mem_align;
-        node->length = round_up(s->tracked.known_size, 512);
+        node_set_length(node, round_up(s->tracked.known_size, 512));
     } else if (old_fd >= 0) { /* out of reach by its name: renamed, or behind a wall */
         file_lock(node, s, old_fd, false, NULL);
         s->lock_weakened = s->opened_rw;

@@ -115,7 +115,7 @@ static bool coroutine_fn file_co_truncate(BlockNode *node, uint64_t size, GError
         return false;
     }
     s->tracked.known_size = size;
-    node->length = round_up(size, 512);
+    node_set_length(node, round_up(size, 512));
     return true;
 }
 

@@ -157,7 +157,7 @@ static bool coroutine_fn raw_co_truncate(BlockNode *node, uint64_t size, GError 
     if (!node_co_truncate(node->file_child, size + s->offset, errp)) {
         return false;
     }
-    node->length = window_length(s, node->file_child->length);
+    node_set_length(node, window_length(s, node->file_child->length));
     return true;
 }
 

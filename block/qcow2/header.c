@@ -252,7 +252,7 @@ static bool check_tables(Qcow2 *q, const Qcow2DiskHeader *h, GError **errp)
         error_set(errp, "Snapshot table invalid");
         return false;
     }
-    q->node->length = round_down(size, 512); /* compat: whole sectors, as stock */
+    node_set_length(q->node, round_down(size, 512)); /* compat: whole sectors, as stock */
     return true;
 }
 

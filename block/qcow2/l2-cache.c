@@ -32,6 +32,15 @@ static void clean_timer_fired(LoopTimer *timer)
     }
 }
 
+void l2_start_cleaning(Qcow2 *q)
+{
+    L2Cache *c = &q->cache;
+    if (c->clean_interval_ns && !loop_timer_armed(&c->clean_timer)) {
+        Loop *loop = graph_loop(q->node->graph);
+        loop_timer_arm(&c->clean_timer, loop_now_ns(loop) + c->clean_interval_ns);
+    }
+}
+
 static void choose_slice(Qcow2 *q)
 {
     uint32_t bytes = q->cache.entry_size;
@@ -54,6 +63,8 @@ void l2_cache_init(Qcow2 *q, const L2Options *options)
     c->compact = !ablated(ABLATE_MAP_FORMS);
     c->one_queue = ablated(ABLATE_MAP_SCAN_RESISTANT);
     c->wide = !ablated(ABLATE_MAP_TABLE_READ);
+    q->learns = !ablated(ABLATE_MAP_FLAT);
+    q->ways = graph_ways(q->node->graph);
     list_init(&c->young);
     list_init(&c->old);
     list_init(&c->main);
@@ -73,6 +84,7 @@ bool l2_cache_resize(Qcow2 *q)
 {
     L2Cache *c = &q->cache;
     choose_slice(q);
+    graph_ways_changed(q->node->graph);
     uint32_t n = nb_pages_for(q);
     if (n > c->nb_pages) {
         L2Page **pages = g_try_renew(L2Page *, c->pages, n);
@@ -123,10 +135,7 @@ uint64_t *l2_slot_make(Qcow2 *q, uint32_t index)
         c->page_bytes += page_malloc;
         *place = page;
         idle_page(c, page);
-        if (c->clean_interval_ns && !loop_timer_armed(&c->clean_timer)) {
-            Loop *loop = graph_loop(q->node->graph);
-            loop_timer_arm(&c->clean_timer, loop_now_ns(loop) + c->clean_interval_ns);
-        }
+        l2_start_cleaning(q);
     }
     return &(*place)->slot[index % L2_PAGE_SLICES];
 }
@@ -224,6 +233,8 @@ void l2_cache_clear(Qcow2 *q)
 {
     L2Cache *c = &q->cache;
     g_assert(!c->background);
+    graph_ways_changed(q->node->graph);
+    flat_free(q);
     drop_all(q, &c->young);
     drop_all(q, &c->old);
     drop_all(q, &c->main);
@@ -292,6 +303,9 @@ bool l2_set(Qcow2 *q, uint64_t guest_cluster, uint64_t entry)
     }
     if (s->invalid) {
         return false;
+    }
+    if (q->node->backing_child && node_has_parent_node(q->node)) {
+        graph_ways_changed(q->node->graph);
     }
     make_dirty(q, s);
     uncount(q, s);

@@ -17,7 +17,7 @@
  *    captured and not dirty again is in none;
  * L2 what is in young, old or main can be evicted, nothing else can;
  * L3 a page without slices and loads is linked in idle_pages, no other is;
- * L4 bytes is what malloc takes for pages and slices.
+ * L4 bytes is what malloc takes for pages, slices and what map-flat.h remembers.
  */
 #ifndef BLOCK_QCOW2_L2_CACHE_H
 #define BLOCK_QCOW2_L2_CACHE_H

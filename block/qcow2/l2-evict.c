@@ -150,7 +150,7 @@ static bool step(Qcow2 *q)
     } else if (!list_empty(&c->idle_pages)) {
         evict_page(q);
     } else {
-        return false;
+        return flat_evict(q);
     }
     return true;
 }
@@ -197,6 +197,7 @@ void l2_clean_idle(Qcow2 *q)
     clean_queue(q, &q->cache.young);
     clean_queue(q, &q->cache.old);
     clean_queue(q, &q->cache.main);
+    flat_clean_idle(q);
     list_foreach_safe(it, next, &q->cache.idle_pages) {
         L2Page *page = container_of(it, L2Page, in_idle);
         if (page->used) {

@@ -35,10 +35,15 @@ static inline void map_unallocated(const BlockNode *node, MapOp op, uint64_t off
     } else if (!backing || offset >= backing->length) {
         ret->kind = MAP_ZERO;
     } else {
+        const Qcow2 *q = node->state;
         ret->kind = MAP_CHILD;
         ret->child = node->backing_child;
         ret->offset = offset;
         ret->len = min_u64(len, backing->length - offset);
+        if (q->flat && op != MAP_OP_STATUS) { /* who asks for status asks each layer */
+            BlockNode *layer = flat_look_up(q->flat, *q->ways, offset, &ret->len);
+            ret->child = layer ? layer : ret->child;
+        }
     }
 }
 

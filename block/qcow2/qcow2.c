@@ -391,6 +391,8 @@ static void qcow2_counters(BlockNode *node,
     visit(opaque, "l2-budget", c->budget);
     visit(opaque, "l2-page-bytes", c->page_bytes);
     visit(opaque, "l2-dirty-bytes", c->dirty_bytes);
+    visit(opaque, "flat-bytes", q->flat ? q->flat->bytes : 0);
+    visit(opaque, "flat-hits", q->flat ? q->flat->hits : 0);
     for (unsigned form = 0; l2_count(q, form, &name, &n); form++) {
         visit(opaque, name, n);
     }
@@ -416,6 +418,7 @@ const BlockDriver driver_qcow2 = {
     .co_close = qcow2_co_close,
     .map = qcow2_map,
     .co_load = qcow2_co_load,
+    .learn_below = qcow2_learn_below,
     .co_read = qcow2_co_read_compressed,
     .co_write = qcow2_co_write,
     .co_write_zeroes = qcow2_co_write_zeroes,

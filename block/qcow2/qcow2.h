@@ -16,6 +16,7 @@
 #include "block/driver.h"
 #include "block/qcow2/format.h"
 #include "block/qcow2/l2-cache.h"
+#include "block/qcow2/map-flat.h"
 
 typedef struct RefSlice {
     ListLink in_cache;
@@ -64,7 +65,7 @@ typedef struct UnsettledRoot {
     uint8_t bytes[16];
 } UnsettledRoot;
 
-typedef struct Qcow2 {
+struct Qcow2 {
     /* hot: read by map */
     BlockNode *node;
     BlockNode *file;
@@ -74,6 +75,9 @@ typedef struct Qcow2 {
     uint8_t l2_bits;    /* log2 of entries in a table */
     uint8_t slice_bits; /* log2 of entries in a slice */
     uint64_t cluster_size;
+    FlatMap *flat;        /* of the layers below; NULL: nothing is known */
+    const uint64_t *ways; /* graph_ways() */
+    bool learns;          /* may have a FlatMap */
     L2Cache cache;
     /* the header */
     uint8_t version;
@@ -121,7 +125,7 @@ typedef struct Qcow2 {
     uint64_t epochs, syncs_single, syncs_double;
     bool stale; /* lost its last writer: re-read everything before writing again */
     bool unwritten; /* what the last writer left could not be written: keep it */
-} Qcow2;
+};
 
 static inline uint64_t cluster_start(const Qcow2 *q, uint64_t offset)
 {
@@ -168,6 +172,8 @@ void l2_cache_fini(Qcow2 *q);
 /* Forget everything (nothing may be dirty, loading, or wait in the background). */
 void l2_cache_clear(Qcow2 *q);
 bool l2_cache_resize(Qcow2 *q);
+/* There is something that may lie idle. */
+void l2_start_cleaning(Qcow2 *q);
 
 static inline uint64_t l2_slot(const Qcow2 *q, uint64_t guest_cluster)
 {

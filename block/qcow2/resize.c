@@ -135,10 +135,10 @@ static int coroutine_fn co_zero_behind(Qcow2 *q, uint64_t size)
     if (node->backing_child) {
         end = max_u64(end, min_u64(size, node->backing_child->length));
     }
-    node->length = size;
+    node_set_length(node, size);
     int ret = end > old && !BROKEN(BREAK_STALE_TAIL) ? qcow2_co_write_zeroes(node, old, end - old, 0) : 0;
     if (ret < 0) {
-        node->length = old;
+        node_set_length(node, old);
     }
     return ret;
 }
@@ -190,7 +190,7 @@ bool coroutine_fn qcow2_co_truncate(BlockNode *node, uint64_t size, GError **err
         }
         co_mutex_unlock(&q->alloc_lock);
         if (ret == 0 || q->unsettled.len) { /* after a failure it will be written again */
-            node->length = size;
+            node_set_length(node, size);
         }
     }
     if (!was_writing && !node->drv->co_set_writing(node, false, ret ? NULL : errp)) {
