@@ -51,6 +51,7 @@ static const Proof proofs[] = {
     {BREAK_REST_WAITS, "rest-waits", "two-disks"},
     {BREAK_REPAIR_WINDOW, "repair-window", "start"},
     {BREAK_STALE_TAIL, "stale-tail", "resize"},
+    {BREAK_FLAT_WAYS, "flat-ways", "layers"},
 };
 
 static bool prove(const Proof *proof)

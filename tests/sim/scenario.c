@@ -134,6 +134,13 @@ static const Scenario scenarios[] = {
      .weights = {[OP_WRITE] = 60, [OP_READ] = 6, [OP_ZERO] = 4, [OP_DISCARD] = 8,
                  [OP_FLUSH] = 4, [OP_SNAPSHOT] = 8, [OP_RELINK] = 8, [OP_REOPEN] = 5},
      SMALL, .base = 30},
+    {"layers", "reads through layers that come, go and change their length",
+     .weights = {[OP_WRITE] = 40, [OP_READ] = 60, [OP_ZERO] = 4, [OP_DISCARD] = 6,
+                 [OP_FLUSH] = 2, [OP_SNAPSHOT] = 8, [OP_RELINK] = 8, [OP_RESIZE] = 3},
+     .cluster_bits = {9, 10}, .clusters = {12, 60}, .refcount_order = {4, 4},
+     .workers = {2, 6}, .ops = {120, 240}, .hot = {0, 3}, .whole = 40, .wide = 4,
+     .slow_one_in = {6, 12}, .slow_factor = {10, 40}, .window = {1, 12},
+     .l2_slices = {2, 2}, .base = 60, .cut_one_in = {200, 400}},
     {"lend", "others write to the file while we do not, and take internal snapshots",
      .weights = {[OP_WRITE] = 70, [OP_READ] = 6, [OP_ZERO] = 4, [OP_DISCARD] = 6,
                  [OP_FLUSH] = 8, [OP_LEND] = 8, [OP_RESIZE] = 1},
@@ -265,6 +272,7 @@ static void draw_knobs(const Scenario *s, GRand *rand, const Config *cfg, BlockK
     ret->capture_bytes = (uint64_t)draw(rand, s->capture_slices) * slice;
     ret->copy_piece = (uint64_t)draw(rand, s->copy_sectors) * 512;
     ret->grow_step = (uint64_t)draw(rand, (Range){1, 64}) << cfg->cluster_bits;
+    ret->flat_hops = ret->flat_settle = 1;
     /* a page, and some slices in their narrow forms; or room for whole tables */
     ret->l2_budget = cfg->l2_slices % 4 == 2 ? 0
                                              : 700 + cfg->l2_slices * (cfg->l2_slices % 2 ? 64 : 400);
