@@ -74,8 +74,8 @@ static uint64_t *slot_of(const TableSet *set, uint64_t cluster)
 
 static void filter_add(TableSet *set, uint64_t first, uint64_t clusters)
 {
-    uint64_t end = (first + clusters - 1) >> OVERLAP_SHIFT;
-    for (uint64_t n = first >> OVERLAP_SHIFT; n <= end; n++) {
+    uint64_t end = div_round_up(first + clusters, UINT64_C(1) << OVERLAP_SHIFT);
+    for (uint64_t n = first >> OVERLAP_SHIFT; clusters && n < end; n++) {
         uint64_t bit = n & set->filter_mask;
         set->filter[bit / 64] |= UINT64_C(1) << (bit % 64);
     }
