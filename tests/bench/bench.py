@@ -70,7 +70,7 @@ class Peer:
 
     def takes(self, c, first):
         if self.name == "floor":
-            return c.image == "raw"
+            return c.image in ("raw", "null")
         return c.image != "null" or self.ours or first
 
 
