@@ -371,6 +371,7 @@ void l2_end_write(Qcow2 *q, uint32_t index)
             l2_queue_add(q, s);
         }
     }
+    l2_make_room(q, 0); /* what was too much could not go before */
 }
 
 void l2_encode(const Qcow2 *q, uint32_t index, be64 *ret)

@@ -64,6 +64,7 @@ typedef struct L2Cache {
     ListLink young, old, main, dirty; /* L2Slice.link */
     ListLink idle_pages;         /* L2Page.in_idle */
     uint64_t budget;
+    uint64_t loading_bytes; /* that slices being read may take: kept free for them */
     uint64_t bytes, young_bytes, old_bytes, dirty_bytes, page_bytes, idle_bytes;
     uint64_t ghost_seq; /* slices evicted from old */
     uint32_t nb_main;

@@ -175,6 +175,7 @@ void l2_age(Qcow2 *q)
 
 void l2_make_room(Qcow2 *q, uint64_t more)
 {
+    more += q->cache.loading_bytes;
     while (q->cache.bytes + more > q->cache.budget && step(q)) {
     }
 }

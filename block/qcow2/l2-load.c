@@ -229,8 +229,11 @@ static int coroutine_fn co_read_window(Qcow2 *q, const Window *w)
         return finish_window(q, w, NULL, -EIO); /* told when the L1 table was read */
     }
     uint8_t *buf = take_buffer(q, bytes);
+    uint64_t room = w->count * l2_form_max_bytes(q->slice_bits);
     node_co_event(q->file, BLKDEBUG_EVENT_L2_LOAD);
+    q->cache.loading_bytes += room;
     int ret = buf ? node_co_read_buf(q->file, at, bytes, buf) : -ENOMEM;
+    q->cache.loading_bytes -= room;
     if (ret == 0 && l2_slice_disk_offset(q, w->first) != at) {
         ret = -EAGAIN; /* D2 */
     }
@@ -251,7 +254,8 @@ static uint32_t window_slices(const Qcow2 *q)
 /* Is there room for as many slices, however they look? */
 static bool budget_is_free(const Qcow2 *q, uint32_t slices)
 {
-    return q->cache.bytes + slices * l2_form_max_bytes(q->slice_bits) + sizeof(L2Page) <=
+    return q->cache.bytes + q->cache.loading_bytes + slices * l2_form_max_bytes(q->slice_bits) +
+               sizeof(L2Page) <=
            q->cache.budget;
 }
 
