@@ -78,6 +78,8 @@ MapImage *map_image_new(Graph *graph, GRand *rand, unsigned cluster_bits, uint32
     q->l1_size = tables;
     q->l1 = g_new0(uint64_t, max_tables);
     q->l1_offset = TABLES_AT << cluster_bits;
+    q->rt_offset = q->cluster_size; /* as every image has; no blocks */
+    q->rt_clusters = 1;
     q->dropped = g_array_new(FALSE, FALSE, sizeof(Dropped));
     im->node->length = map_image_clusters(im) << cluster_bits;
     im->disk = g_malloc0((size_t)max_tables << cluster_bits);
