@@ -147,11 +147,11 @@ void l2_slot_set(Qcow2 *q, uint32_t index, uint64_t value)
     uint64_t *slot = &page->slot[index % L2_PAGE_SLICES];
 
     page->nb_slices -= l2_slot_is_slice(*slot);
-    page->nb_loading -= *slot == L2_SLOT_LOADING;
+    page->nb_loading -= l2_slot_is_loading(*slot);
     c->count[L2_COUNT_EMPTY] -= *slot == L2_SLOT_EMPTY;
     *slot = value;
     page->nb_slices += l2_slot_is_slice(value);
-    page->nb_loading += value == L2_SLOT_LOADING;
+    page->nb_loading += l2_slot_is_loading(value);
     c->count[L2_COUNT_EMPTY] += value == L2_SLOT_EMPTY;
     idle_page(c, page);
 }

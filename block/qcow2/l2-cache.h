@@ -5,7 +5,7 @@
  *
  *     0                  not known
  *     L2_SLOT_EMPTY      all entries are 0; no further memory
- *     L2_SLOT_LOADING    somebody reads it
+ *     ..LOADING | number the window of that number reads it, and nobody else decides
  *     ..GHOST | number   evicted as the number-th from the queue of old ones
  *     else               a pointer to its L2Slice
  *
@@ -29,8 +29,8 @@
 #define L2_PAGE_BITS 6
 #define L2_PAGE_SLICES (1u << L2_PAGE_BITS)
 #define L2_SLOT_EMPTY   UINT64_C(1)
-#define L2_SLOT_LOADING UINT64_C(2)
-#define L2_SLOT_GHOST   UINT64_C(3) /* of the two low bits */
+#define L2_SLOT_LOADING UINT64_C(2) /* of the two low bits, as */
+#define L2_SLOT_GHOST   UINT64_C(3)
 
 typedef struct L2Page {
     ListLink in_idle;
@@ -67,6 +67,7 @@ typedef struct L2Cache {
     uint64_t loading_bytes; /* that slices being read may take: kept free for them */
     uint64_t bytes, young_bytes, old_bytes, dirty_bytes, page_bytes, idle_bytes;
     uint64_t ghost_seq; /* slices evicted from old */
+    uint64_t window_seq; /* windows read, l2-load.c */
     uint32_t nb_main;
     uint32_t count[L2_COUNT_NB];
     CoQueue loaded[L2_LOAD_QUEUES]; /* by slice: it finished loading */
@@ -90,6 +91,10 @@ typedef struct L2Cache {
 static inline bool l2_slot_is_slice(uint64_t slot)
 {
     return !(slot & 3) && slot;
+}
+static inline bool l2_slot_is_loading(uint64_t slot)
+{
+    return (slot & 3) == L2_SLOT_LOADING;
 }
 static inline L2Slice *l2_slot_slice(uint64_t slot)
 {

@@ -10,7 +10,10 @@
  * D1 an entry that contradicts the format is QCOW2_ENTRY_INVALID in memory; it is told when
  *    somebody asks for its slice, not when it comes along with another;
  * D2 what was read counts only if the L1 entry still names the table that was read: a
- *    background load is no request, no grace period covers it.
+ *    background load is no request, no grace period covers it;
+ * D3 a slot that is marked belongs to the window whose mark it has: a slice that was in
+ *    memory when one window began to read may be changed, written, evicted and read by
+ *    another before the first one ends, with what was there before.
  */
 #include <errno.h>
 
@@ -149,6 +152,7 @@ void l2_free_buffers(Qcow2 *q)
 /* ---- a window: slices that one request reads ---- */
 
 typedef struct Window {
+    uint64_t mark; /* of the slots that it reads */
     uint32_t first, count;
     uint32_t asked; /* the slice that somebody waits for; UINT32_MAX: none */
     bool cold, recent; /* of the one asked for: read once; seen not long ago */
@@ -188,22 +192,23 @@ static int take_slice(Qcow2 *q, const Window *w, uint32_t index, void *buf)
     return 0;
 }
 
-static void mark_window(Qcow2 *q, const Window *w)
+static void mark_window(Qcow2 *q, Window *w)
 {
+    w->mark = ++q->cache.window_seq << 2 | L2_SLOT_LOADING;
     for (uint32_t i = w->first; i < w->first + w->count; i++) {
         uint64_t slot = *l2_slot_of(q, i);
         if (slot == 0 || (slot & 3) == L2_SLOT_GHOST) {
-            l2_slot_set(q, i, L2_SLOT_LOADING);
+            l2_slot_set(q, i, w->mark);
         }
     }
 }
 
-/* Those of the window that are still marked get what was read, or nothing (@ret < 0). */
+/* D3: those of the window that it has marked get what was read, or nothing (@ret < 0). */
 static int finish_window(Qcow2 *q, const Window *w, uint8_t *buf, int ret)
 {
     int asked = ret;
     for (uint32_t i = w->first; i < w->first + w->count; i++) {
-        if (*l2_slot_of(q, i) != L2_SLOT_LOADING) {
+        if (*l2_slot_of(q, i) != w->mark) {
             continue;
         }
         if (ret < 0) {
@@ -296,7 +301,7 @@ static bool coroutine_fn co_load_ahead(Qcow2 *q, uint32_t index)
         return false;
     }
     if (!has_table(q, index) || l2_is_loaded(q, (uint64_t)index << q->slice_bits) ||
-        !l2_slot_make(q, index) || *l2_slot_of(q, index) == L2_SLOT_LOADING) {
+        !l2_slot_make(q, index) || l2_slot_is_loading(*l2_slot_of(q, index))) {
         return true;
     }
     Window w = {.first = index, .count = 1, .asked = UINT32_MAX};
@@ -403,7 +408,7 @@ int coroutine_fn l2_co_load(Qcow2 *q, uint64_t guest_cluster, unsigned flags)
     uint64_t slot = l2_slot(q, guest_cluster);
     Window w = {.first = index, .count = 1, .asked = index, .cold = flags & BLOCK_NO_PROMOTE};
 
-    if (slot == L2_SLOT_LOADING) { /* the caller looks again */
+    if (l2_slot_is_loading(slot)) { /* the caller looks again */
         co_queue_wait(queue_of(q, index));
         return 0;
     }
@@ -425,7 +430,7 @@ int coroutine_fn l2_co_load(Qcow2 *q, uint64_t guest_cluster, unsigned flags)
         return 0;
     }
     slot = l2_slot(q, guest_cluster);
-    if (wide && (slot == L2_SLOT_LOADING || l2_is_loaded(q, guest_cluster))) {
+    if (wide && (l2_slot_is_loading(slot) || l2_is_loaded(q, guest_cluster))) {
         return 0; /* the wide read failed, and somebody else was quicker */
     }
     if (!l2_slot_make(q, index)) {

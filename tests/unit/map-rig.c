@@ -30,15 +30,18 @@ static int coroutine_fn file_co_read(BlockNode *node, uint64_t offset, uint64_t 
 
     (void)flags;
     im->reads++;
-    if (im->slow && g_rand_boolean(im->rand)) {
+    g_assert(offset >= at && offset + len <= end);
+    /* what is there now; it may take long to arrive */
+    iov_from_buf(iov, niov, 0, (const uint8_t *)im->disk + (offset - at), len);
+    int turns = im->slow ? g_rand_int_range(im->rand, 0, 3) : 0;
+    turns = turns == 2 ? g_rand_int_range(im->rand, 0, 60) : turns;
+    while (turns-- > 0) {
         coroutine_wake_later(graph_loop(node->graph), coroutine_self());
         coroutine_yield();
     }
     if (im->fail_one_in && g_rand_int_range(im->rand, 0, (gint32)im->fail_one_in) == 0) {
         return -EIO;
     }
-    g_assert(offset >= at && offset + len <= end);
-    iov_from_buf(iov, niov, 0, (const uint8_t *)im->disk + (offset - at), len);
     return 0;
 }
 
@@ -224,7 +227,7 @@ static void look_at_page(const Qcow2 *q, const L2Page *page, Found *f)
     f->bytes += bytes;
     for (uint32_t i = 0; i < L2_PAGE_SLICES; i++) {
         uint64_t slot = page->slot[i];
-        loading += slot == L2_SLOT_LOADING;
+        loading += l2_slot_is_loading(slot);
         f->count[L2_COUNT_EMPTY] += slot == L2_SLOT_EMPTY;
         if (l2_slot_is_slice(slot)) {
             slices++;

@@ -343,6 +343,8 @@ static void run_all(void)
         {16, 0, 16 * MiB, 1, 6, 300},
         {16, 1024, 72 * KiB, 8, 12, 500}, /* room for one whole table */
         {12, 512, 6 * KiB, 200, 300, 500},
+        {12, 512, 40 * KiB, 100, 100, 1500},
+        {16, 1024, 600 * KiB, 6, 6, 500},
     };
     Loop *loop = loop_new(LOOP_EPOLL, NULL);
     uint64_t failed = 0, refused = 0, evicted = 0;
