@@ -159,8 +159,12 @@ void l2_age(Qcow2 *q)
 {
     L2Cache *c = &q->cache;
     const uint64_t share = c->budget / 20;
+    /* order: when the next load will have to make room, what is old is on its way out; else
+     * a reader who passes once would push it all into main */
+    const uint64_t next = l2_form_max_bytes(q->slice_bits) + sizeof(L2Page) + 16;
+    const bool free = c->bytes + c->loading_bytes + next <= c->budget;
 
-    for (unsigned i = 0; i < 2 && c->bytes <= c->budget; i++) {
+    for (unsigned i = 0; i < 2 && free; i++) {
         if (c->old_bytes > share) {
             move(q, list_first(&c->old, L2Slice, link), L2_MAIN);
         } else if (c->young_bytes > share) {
