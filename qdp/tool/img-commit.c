@@ -62,7 +62,7 @@ static int coroutine_fn commit_extent(Commit *c, uint64_t pos, uint64_t n, unsig
     }
     for (uint64_t done = 0; done < n;) {
         uint64_t piece = min_u64(n - done, COMMIT_BYTES);
-        int ret = port_co_read(c->top.port, pos + done, piece, buf, 0);
+        int ret = port_co_read(c->top.port, pos + done, piece, buf, BLOCK_NO_PROMOTE);
         if (ret == 0) {
             ret = port_co_write(c->base.port, pos + done, piece, buf, 0);
         }

@@ -109,7 +109,7 @@ static int coroutine_fn copy_piece(Convert *c, uint8_t *buf, Image *source, uint
                 ret = port_co_write_zeroes(c->target.port, offset, n, BLOCK_MAY_UNMAP);
             }
         } else {
-            ret = port_co_read(source->port, offset - start, n, buf, 0);
+            ret = port_co_read(source->port, offset - start, n, buf, BLOCK_NO_PROMOTE);
             if (ret == 0) {
                 ret = write_piece(c, offset, buf, n);
             }

@@ -220,7 +220,7 @@ static int coroutine_fn compare_range(Compare *c, uint64_t pos, uint64_t end)
         }
         if (ret == 0 && !(first & second & EXTENT_ZERO)) {
             for (int i = 0; i < 2 && ret == 0; i++) {
-                ret = port_co_read(c->image[i].port, pos, len, c->buf[i], 0);
+                ret = port_co_read(c->image[i].port, pos, len, c->buf[i], BLOCK_NO_PROMOTE);
             }
             for (uint64_t k = 0; ret == 0 && k < len; k++) {
                 if (c->buf[0][k] != c->buf[1][k]) {
@@ -247,7 +247,7 @@ static int coroutine_fn compare_tail(Compare *c, int longer, uint64_t pos, uint6
         int ret;
         unsigned status = compare_status(c, longer, pos, &len, &ret);
         if (ret == 0 && !(status & EXTENT_ZERO)) {
-            ret = port_co_read(c->image[longer].port, pos, len, c->buf[0], 0);
+            ret = port_co_read(c->image[longer].port, pos, len, c->buf[0], BLOCK_NO_PROMOTE);
             for (uint64_t k = 0; ret == 0 && k < len; k += 512) {
                 if (!buffer_is_zero(c->buf[0] + k, min_u64(512, len - k))) {
                     return compare_report(c, "Content mismatch", pos + k);
