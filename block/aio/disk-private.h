@@ -17,7 +17,7 @@ struct DiskFile {
     void *opaque;
     int fd;
     DiskEngine engine;
-    bool inline_all;   /* synchronous by nature: executed in stage 3 */
+    bool inline_all;   /* synchronous by nature: executed in stage 3, or in the coroutine */
     bool inline_reads; /* reads are tried with RWF_NOWAIT first */
     uint8_t slow_rounds; /* in a row: inline I/O that held the loop up */
     uint8_t ring_slot;   /* 1 + the place in the ring's table; 0: not there (loop-uring.c) */

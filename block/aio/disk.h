@@ -96,7 +96,8 @@ int64_t disk_file_size(DiskFile *file);
 /* Queue one operation. Cheap; the kernel sees it in stage 3 or 6 of the turn. */
 void disk_submit(DiskOp *op);
 
-/* The same, waiting in the running coroutine; 0 or -errno. */
+/* The same, waiting in the running coroutine; 0 or -errno. It need not yield: reads and
+ * writes of a file that is synchronous by nature are done at once while a round may. */
 int coroutine_fn disk_co_run(DiskFile *file, DiskOpType type, uint64_t offset,
                              uint64_t len, const struct iovec *iov, int niov,
                              unsigned flags);

@@ -53,6 +53,7 @@ struct Loop {
     ListLink cancelled;     /* SockOp.link: to be ended with -ECANCELED */
     ListLink disk_pending;  /* DiskOp.link: to be started in stage 3 */
     ListLink disk_finished; /* DiskOp.link: done to be called in stage 3 */
+    uint64_t inline_left;   /* bytes of inline I/O that this round may still do (disk.c) */
     DiskFile *judged; /* did inline I/O in this round (disk.c); NULL when it is freed */
     LoopTimer **timers;     /* a binary heap */
     int nb_timers, max_timers;
