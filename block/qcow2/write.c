@@ -288,53 +288,67 @@ static int coroutine_fn co_copy_range(const Copy *c, uint64_t from, uint64_t to)
     return ret;
 }
 
-/* Small clusters: one read of what surrounds the guest's bytes, one vectored write. */
+/* Read what surrounds the guest's bytes: the head to the start of @buf and the tail to @at.
+ * One read when @at leaves room for the guest's bytes between them. */
 #define COPY_IOV 32
+#define READ_GAP (32 * KiB)
+static int coroutine_fn co_read_around(const Copy *c, uint8_t *buf, uint64_t head,
+                                       uint64_t tail, uint64_t at)
+{
+    BlockNode *node = c->q->node;
+    const uint64_t start = c->offset - head, behind = c->offset + c->len;
+
+    if (!head && !tail) {
+        return 0;
+    }
+    node_co_event(c->q->file, BLKDEBUG_EVENT_COW_READ);
+    if (head && tail && at > head) {
+        return node_co_read_buf(node, start, at + tail, buf);
+    }
+    int ret = head ? node_co_read_buf(node, start, head, buf) : 0;
+    if (ret == 0 && tail) {
+        uint64_t wrong = BROKEN(BREAK_COW_OFFSET) && c->count > 1 ? c->q->cluster_size : 0;
+        ret = node_co_read_buf(node, behind - wrong, tail, buf + at);
+    }
+    return ret;
+}
+
+/* Small clusters: one read of what surrounds the guest's bytes, one vectored write. */
 static int coroutine_fn co_copy_at_once(const Copy *c)
 {
     Qcow2 *q = c->q;
-    uint64_t start = c->first << q->cluster_bits;
-    uint64_t end = start + (c->count << q->cluster_bits);
-    uint64_t head = c->offset - start;
-    uint64_t tail = end - (c->offset + c->len);
-    uint64_t tail_readable = c->offset + c->len < q->node->length
-                                 ? min_u64(tail, q->node->length - c->offset - c->len)
-                                 : 0;
+    const uint64_t start = c->first << q->cluster_bits;
+    const uint64_t bytes = c->count << q->cluster_bits;
+    const uint64_t head = c->offset - start, behind = c->offset + c->len;
+    const uint64_t tail = start + bytes - behind;
+    const uint64_t readable =
+        behind < q->node->length ? min_u64(tail, q->node->length - behind) : 0;
+    const bool gap = head && readable && c->len <= READ_GAP && !BROKEN(BREAK_COW_OFFSET);
+    const uint64_t at = head + (gap ? c->len : 0); /* of the tail, in the buffer */
+    const uint32_t room = (uint32_t)max_u64(at + tail, 1);
     struct iovec iov[COPY_IOV];
     int n = 0;
 
-    const uint32_t bytes = (uint32_t)max_u64(head + tail, 1);
-    uint8_t *buf = node_co_copy_buffer_get(q->node, bytes);
+    uint8_t *buf = node_co_copy_buffer_get(q->node, room);
     if (!buf) {
         return -ENOMEM;
     }
-    memset(buf + head + tail_readable, 0, tail - tail_readable);
-    if (head || tail_readable) {
-        node_co_event(q->file, BLKDEBUG_EVENT_COW_READ);
-    }
-    int ret = head ? node_co_read_buf(q->node, start, head, buf) : 0;
-    if (ret == 0 && tail_readable) {
-        uint64_t from = c->offset + c->len;
-        if (BROKEN(BREAK_COW_OFFSET) && c->count > 1) {
-            from -= q->cluster_size;
-        }
-        ret = node_co_read_buf(q->node, from, tail_readable, buf + head);
-    }
+    int ret = co_read_around(c, buf, head, readable, at);
+    memset(buf + at + readable, 0, tail - readable);
     if (head) {
         iov[n++] = (struct iovec){buf, head};
     }
     int guest = iov_slice(c->iov, c->niov, 0, c->len, iov + n, COPY_IOV - 2);
     n += guest;
     if (tail) {
-        iov[n++] = (struct iovec){buf + head, tail};
+        iov[n++] = (struct iovec){buf + at, tail};
     }
     if (ret == 0) {
         node_co_event(q->file, head || tail ? BLKDEBUG_EVENT_COW_WRITE
                                             : BLKDEBUG_EVENT_WRITE_AIO);
-        ret = guest < 0 ? -EINVAL
-                        : node_co_write(q->file, c->host, end - start, iov, n, 0);
+        ret = guest < 0 ? -EINVAL : node_co_write(q->file, c->host, bytes, iov, n, 0);
     }
-    node_copy_buffer_put(q->node, buf, bytes);
+    node_copy_buffer_put(q->node, buf, room);
     return ret;
 }
 

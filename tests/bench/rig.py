@@ -48,6 +48,18 @@ class Rig:
     def path(self, name):
         return os.path.join(self.dir, name)
 
+    def warm(self, size=GIB):
+        """Let the memory that the next files get be there: on a virtual machine the host
+        may have taken back what was freed, and gives it page by page when it is touched."""
+        path = self.path("warm")
+        try:
+            with open(path, "wb", buffering=0) as out:
+                block = bytes(1 << 20)
+                for _ in range(size >> 20):
+                    out.write(block)
+        finally:
+            os.unlink(path)
+
     def image(self, kind, cluster="64k"):
         """A path for this kind of image. "new" images are fresh at every call."""
         if kind in ("new", "overlay"):
@@ -58,6 +70,7 @@ class Rig:
             below = ["-b", self.image("raw"), "-F", "raw"] if kind == "overlay" else []
             run("qemu-img", "create", "-q", "-f", "qcow2", "-o",
                 "cluster_size=" + cluster, *below, path, *([] if below else [size]))
+            self.warm()
             return path
         if kind not in self.made:
             self.made[kind] = self._fill(kind)
