@@ -413,7 +413,7 @@ static bool read_slot(const Reader *r, unsigned type, char *slot, const JsonValu
     case QAPI_KIND_SIZE:
         return read_unsigned(r, kind, slot, json, place);
     case QAPI_KIND_NUMBER:
-        return read_number(r, (double *)slot, json, place);
+        return read_number(r, (void *)slot, json, place);
     case QAPI_KIND_STR:
         if (!json_get_string(json)) {
             return fail_type(r, place, "string");

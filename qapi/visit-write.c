@@ -50,7 +50,7 @@ static JsonValue *write_list(const QapiType *t, const char *list)
     return array;
 }
 
-static JsonValue *write_scalar(QapiKind kind, const char *slot)
+static JsonValue *write_scalar(QapiKind kind, const void *slot)
 {
     switch (kind) {
     case QAPI_KIND_BOOL:

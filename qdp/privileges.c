@@ -33,10 +33,9 @@ static bool number_of(const char *text, unsigned *ret)
 
 static bool look_up(const Walls *walls, Identity *ret, GError **errp)
 {
-    /* only the main thread looks names up */
-    /* cppcheck-suppress getpwnamCalled */
+    /* cppcheck-suppress getpwnamCalled ; only the main thread looks names up */
     struct passwd *user = walls->user ? getpwnam(walls->user) : NULL;
-    /* cppcheck-suppress getgrnamCalled */
+    /* cppcheck-suppress getgrnamCalled ; the same */
     struct group *group = walls->group ? getgrnam(walls->group) : NULL;
 
     ret->has_user = walls->user != NULL;

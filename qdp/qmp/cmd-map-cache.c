@@ -41,14 +41,15 @@ static void take_counter(void *opaque, const char *name, uint64_t value)
 /* NULL: it has no map cache. */
 static MapCacheInfo *describe(BlockNode *node)
 {
-    Describe d = {.info = g_new0(MapCacheInfo, 1)};
+    MapCacheInfo *info = g_new0(MapCacheInfo, 1);
+    Describe d = {.info = info};
     node_counters_foreach(node, take_counter, &d);
     if (!d.any) {
-        g_free(d.info);
+        g_free(info);
         return NULL;
     }
-    d.info->node_name = g_strdup(node_name(node));
-    return d.info;
+    info->node_name = g_strdup(node_name(node));
+    return info;
 }
 
 static void collect_node(void *opaque, BlockNode *node)
