@@ -42,7 +42,7 @@ run: all
 	    $(if $(ONCE),--once)
 
 check: deps-test all
-	@python3 scripts/run-checks.py --build $(BUILD)
+	@$(if $(SANITIZE),CHECK_TIMEOUT=1200 )python3 scripts/run-checks.py --build $(BUILD)
 
 soak: deps-test all
 	@$(BUILD)/tests/sim/crash --all --seeds $(or $(SEEDS),10000) \

@@ -156,14 +156,36 @@ class SmallFileSystem:
         must('mount', '-o', 'remount,size=' + size, self.path)
 
 
+def with_asan():
+    """Were the programs built with the address sanitizer?"""
+    with open(q.OURS, 'rb') as program:
+        return b'__asan_init' in program.read()
+
+
+def failing(library, call, nth, **more):
+    """The environment of a program whose @nth @call fails; see failcall.c for @more. Under
+    the address sanitizer the library still stands before its runtime: so it sees the
+    program's own calls, allocations with them, and passes them on to the sanitizer."""
+    env = {'LD_PRELOAD': library, 'FAIL_CALL': call, 'FAIL_NTH': str(nth),
+           **{'FAIL_' + name.upper(): str(value) for name, value in more.items()}}
+    if with_asan():
+        env['ASAN_OPTIONS'] = ':'.join(filter(None, (
+            os.environ.get('ASAN_OPTIONS'), 'verify_asan_link_order=0')))
+    return env
+
+
 def failcall(scratch):
     """The library that makes calls fail, for LD_PRELOAD; skips without a compiler."""
-    with open(q.OURS, 'rb') as program:
-        if b'__asan_init' in program.read():
-            q.skip('a sanitizer wants to be the first library')
     library = scratch.file('failcall.so')
     status, out = run(os.environ.get('CC', 'cc'), '-shared', '-fPIC', '-O1', '-o', library,
                       os.path.join(HERE, 'failcall.c'), '-ldl')
     if status:
         q.skip('cannot compile failcall.c: ' + out[:200])
     return library
+
+
+def spread(total, most):
+    """At most @most of the calls 1 to @total: the first, the last, and some between."""
+    if total <= most:
+        return list(range(1, total + 1))
+    return sorted({1 + i * (total - 1) // (most - 1) for i in range(most)})
