@@ -17,11 +17,25 @@
 
 /* ---- options ---- */
 
-static bool check_cache_options(const Qcow2 *q, const BlockdevOptionsQcow2 *o,
-                                L2Options *ret_l2, uint64_t *ret_refs, GError **errp)
+/* compat: what stock says first when several are wrong */
+static bool check_cache_sizes(const BlockdevOptionsQcow2 *o, GError **errp)
 {
-    uint64_t total = o->has_cache_size ? (uint64_t)o->cache_size : 0;
+    const struct {
+        bool has;
+        int64_t value;
+        const char *name;
+    } sizes[] = {{o->has_cache_size, o->cache_size, "cache-size"},
+                 {o->has_l2_cache_size, o->l2_cache_size, "l2-cache-size"},
+                 {o->has_l2_cache_entry_size, o->l2_cache_entry_size, "l2-cache-entry-size"},
+                 {o->has_refcount_cache_size, o->refcount_cache_size, "refcount-cache-size"}};
 
+    for (unsigned i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        if (sizes[i].has && sizes[i].value < 0) {
+            error_set(errp, "Parameter '%s' expects a non-negative number below 2^64",
+                      sizes[i].name);
+            return false;
+        }
+    }
     if (o->has_cache_size && o->has_l2_cache_size && o->has_refcount_cache_size) {
         error_set(errp, "cache-size, l2-cache-size and refcount-cache-size may not be set at "
                         "the same time");
@@ -36,18 +50,29 @@ static bool check_cache_options(const Qcow2 *q, const BlockdevOptionsQcow2 *o,
         error_set(errp, "refcount-cache-size may not exceed cache-size");
         return false;
     }
-    if ((o->has_cache_size && o->cache_size < 0) ||
-        (o->has_l2_cache_size && o->l2_cache_size < 0) ||
-        (o->has_refcount_cache_size && o->refcount_cache_size < 0)) {
-        error_set(errp, "Parameter '%s' expects a non-negative number below 2^64",
-                  o->has_cache_size && o->cache_size < 0         ? "cache-size"
-                  : o->has_l2_cache_size && o->l2_cache_size < 0 ? "l2-cache-size"
-                                                                 : "refcount-cache-size");
-        return false;
+    return true;
+}
+
+/* What the user gives to refcounts, by its own option or as the rest of cache-size; else 0. */
+static uint64_t refs_asked_for(const Qcow2 *q, const BlockdevOptionsQcow2 *o)
+{
+    uint64_t map = (((uint64_t)q->l1_size << q->l2_bits) * 8); /* all of it */
+    if (o->has_refcount_cache_size) {
+        return (uint64_t)o->refcount_cache_size;
     }
-    if (o->has_cache_clean_interval &&
-        (o->cache_clean_interval < 0 || o->cache_clean_interval > UINT32_MAX)) {
-        error_set(errp, "Cache clean interval too big");
+    if (!o->has_cache_size) {
+        return 0;
+    }
+    map = o->has_l2_cache_size ? (uint64_t)o->l2_cache_size : map;
+    return (uint64_t)o->cache_size - min_u64((uint64_t)o->cache_size, map);
+}
+
+static bool check_cache_options(const Qcow2 *q, const BlockdevOptionsQcow2 *o,
+                                L2Options *ret_l2, uint64_t *ret_refs, GError **errp)
+{
+    uint64_t total = o->has_cache_size ? (uint64_t)o->cache_size : 0;
+
+    if (!check_cache_sizes(o, errp)) {
         return false;
     }
     if (o->has_l2_cache_entry_size &&
@@ -55,6 +80,15 @@ static bool check_cache_options(const Qcow2 *q, const BlockdevOptionsQcow2 *o,
          (uint64_t)o->l2_cache_entry_size > q->cluster_size)) {
         error_set(errp, "L2 cache entry size must be a power of two between 512 and the "
                         "cluster size (%" G_GUINT64_FORMAT ")", q->cluster_size);
+        return false;
+    }
+    if (refs_asked_for(q, o) >> q->cluster_bits > INT32_MAX) {
+        error_set(errp, "Refcount cache size too big");
+        return false;
+    }
+    if (o->has_cache_clean_interval &&
+        (o->cache_clean_interval < 0 || o->cache_clean_interval > UINT32_MAX)) {
+        error_set(errp, "Cache clean interval too big");
         return false;
     }
     *ret_refs = o->has_refcount_cache_size ? (uint64_t)o->refcount_cache_size : 256 * KiB;

@@ -12,7 +12,8 @@
 
 /* ---- the file ---- */
 
-static void file_map(BlockNode *node, MapOp op, uint64_t offset, uint64_t len, MapResult *ret)
+static void file_map(BlockNode *node, MapOp op, uint64_t offset, uint64_t len,
+                     MapResult *ret)
 {
     (void)node;
     (void)op;
@@ -39,7 +40,8 @@ static int coroutine_fn file_co_read(BlockNode *node, uint64_t offset, uint64_t 
         coroutine_wake_later(graph_loop(node->graph), coroutine_self());
         coroutine_yield();
     }
-    if (im->fail_one_in && g_rand_int_range(im->rand, 0, (gint32)im->fail_one_in) == 0) {
+    if (im->fail_one_in &&
+        g_rand_int_range(im->rand, 0, (gint32)im->fail_one_in) == 0) {
         return -EIO;
     }
     return 0;
@@ -53,8 +55,8 @@ static const BlockDriver file_driver = {
 
 /* ---- the image ---- */
 
-MapImage *map_image_new(Graph *graph, GRand *rand, unsigned cluster_bits, uint32_t tables,
-                        uint32_t max_tables, const L2Options *options)
+MapImage *map_image_new(Graph *graph, GRand *rand, unsigned cluster_bits,
+                        uint32_t tables, uint32_t max_tables, const L2Options *options)
 {
     MapImage *im = g_new0(MapImage, 1);
     Qcow2 *q = g_new0(Qcow2, 1);
@@ -96,7 +98,8 @@ void coroutine_fn map_image_free(MapImage *im)
     Qcow2 *q = im->q;
     l2_co_settle(q);
     l2_cache_fini(q);
-    g_assert_cmpuint(q->cache.bytes, ==, (uint64_t)q->cache.nb_pages * sizeof(L2Page *));
+    g_assert_cmpuint(q->cache.bytes, ==,
+                     (uint64_t)q->cache.nb_pages * sizeof(L2Page *));
     overlap_forget(q);
     g_array_free(q->dropped, TRUE);
     g_free(q->l1);
@@ -250,7 +253,8 @@ static uint64_t flat_bytes(const FlatMap *f)
     if (f->pages) {
         bytes += held(f->pages, l2_malloc_bytes(f->nb_pages * sizeof(*f->pages)));
     }
-    list_foreach(it, &f->clock) {
+    list_foreach(it, &f->clock)
+    {
         const FlatPage *page = container_of(it, FlatPage, link);
         g_assert(f->pages[page->number] == page);
         bytes += held(page, l2_malloc_bytes(sizeof(*page)));
@@ -267,7 +271,8 @@ static uint64_t flat_bytes(const FlatMap *f)
 static uint32_t list_length(const ListLink *head)
 {
     uint32_t n = 0;
-    list_foreach(it, head) {
+    list_foreach(it, head)
+    {
         n++;
     }
     return n;
@@ -293,8 +298,9 @@ void map_image_check(const MapImage *im)
     g_assert_cmpuint(f.old, ==, c->old_bytes);
     g_assert_cmpuint(f.idle, ==, c->idle_bytes);
     g_assert_cmpuint(f.nb_main, ==, c->nb_main);
-    g_assert_cmpuint(f.linked, ==, list_length(&c->young) + list_length(&c->old) +
-                                       list_length(&c->main) + list_length(&c->dirty));
+    g_assert_cmpuint(f.linked, ==,
+                     list_length(&c->young) + list_length(&c->old) +
+                         list_length(&c->main) + list_length(&c->dirty));
     for (unsigned i = 0; i < L2_COUNT_NB; i++) {
         g_assert_cmpuint(f.count[i], ==, c->count[i]);
     }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qcow2 maps without images: a node with an L1 table and an L2 cache over a file that is an
- * array in memory, and beside it a plain array of all entries, which is the truth. For tests
- * of look-ups; there are no refcounts, and no data.
+ * qcow2 maps without images: a node with an L1 table and an L2 cache over a file that
+ * is an array in memory, and beside it a plain array of all entries, which is the
+ * truth. For tests of look-ups; there are no refcounts, and no data.
  *
- * Reads of the file may yield, and fail. map_image_check() compares what the cache counts
- * with what it has.
+ * Reads of the file may yield, and fail. map_image_check() compares what the cache
+ * counts with what it has.
  */
 #ifndef TESTS_UNIT_MAP_RIG_H
 #define TESTS_UNIT_MAP_RIG_H
@@ -16,8 +16,8 @@
 typedef struct MapImage {
     BlockNode *node, *file;
     Qcow2 *q;
-    uint64_t *entry; /* the truth, by guest cluster; of tables that exist */
-    uint32_t max_tables; /* l1_size grows up to it */
+    uint64_t *entry;             /* the truth, by guest cluster; of tables that exist */
+    uint32_t max_tables;         /* l1_size grows up to it */
     uint64_t tables_at, data_at; /* host clusters */
     be64 *disk; /* the L2 tables, one behind the other; a table has its own place */
     GRand *rand;
@@ -28,8 +28,8 @@ typedef struct MapImage {
 } MapImage;
 
 /* Without tables. @entry_size as the option. */
-MapImage *map_image_new(Graph *graph, GRand *rand, unsigned cluster_bits, uint32_t tables,
-                        uint32_t max_tables, const L2Options *options);
+MapImage *map_image_new(Graph *graph, GRand *rand, unsigned cluster_bits,
+                        uint32_t tables, uint32_t max_tables, const L2Options *options);
 void coroutine_fn map_image_free(MapImage *im); /* no edges lead to its node any more */
 /* Make table @i, of zeros; nothing if it exists. */
 void map_image_make_table(MapImage *im, uint32_t i);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The L2 cache against a plain array of all entries: random changes, look-ups, epochs,
- * evictions, idle cleaning, growth and background loads, by several coroutines at once, on a
- * file that fails now and then; for all forms, sizes of slices and small budgets. What it
- * counts is compared with what it has, all the time.
+ * evictions, idle cleaning, growth and background loads, by several coroutines at once,
+ * on a file that fails now and then; for all forms, sizes of slices and small budgets.
+ * What it counts is compared with what it has, all the time.
  */
 #include <errno.h>
 #include <string.h>
@@ -64,7 +64,8 @@ static uint64_t draw_entry(World *w, uint64_t cluster)
     if (area == 3 && kind < 30 && bits < 24) {
         host += TOO_FAR;
     }
-    return (host << bits) | (kind < 90 ? QCOW2_COPIED : 0) | (kind > 96 ? QCOW2_ZERO : 0);
+    return (host << bits) | (kind < 90 ? QCOW2_COPIED : 0) |
+           (kind > 96 ? QCOW2_ZERO : 0);
 }
 
 /* ---- what a worker does ---- */
@@ -118,7 +119,8 @@ static void coroutine_fn look_by_map(World *w, uint64_t cluster)
 {
     MapImage *im = w->im;
     Qcow2 *q = im->q;
-    uint64_t offset = (cluster << q->cluster_bits) + below(w, q->cluster_size / 512) * 512;
+    uint64_t offset =
+        (cluster << q->cluster_bits) + below(w, q->cluster_size / 512) * 512;
     uint64_t len = MIN((1 + below(w, 40)) * q->cluster_size, im->node->length - offset);
     MapOp op = below(w, 2) ? MAP_OP_READ : MAP_OP_SCAN;
     MapResult map;
@@ -139,7 +141,8 @@ static void coroutine_fn look_by_map(World *w, uint64_t cluster)
             uint64_t in_cluster = i == cluster ? offset & (q->cluster_size - 1) : 0;
             uint64_t at = (i << q->cluster_bits) + in_cluster - offset;
             g_assert_cmpint(map.kind, ==, MAP_CHILD);
-            g_assert_cmphex(map.offset + at, ==, (entry & QCOW2_L2_OFFSET_MASK) + in_cluster);
+            g_assert_cmphex(map.offset + at, ==,
+                            (entry & QCOW2_L2_OFFSET_MASK) + in_cluster);
         }
     }
 }
@@ -187,11 +190,12 @@ static void check_all(World *w)
     const L2Cache *c = &w->im->q->cache;
     map_image_check(w->im);
     /* what is dirty cannot go, nor can the pages that find it */
-    uint64_t held = (uint64_t)c->nb_pages * sizeof(L2Page *) + c->dirty_bytes + c->page_bytes -
-                    c->idle_bytes;
+    uint64_t held = (uint64_t)c->nb_pages * sizeof(L2Page *) + c->dirty_bytes +
+                    c->page_bytes - c->idle_bytes;
     uint64_t allowed = MAX(c->budget, held);
     /* where nothing can go, each request that runs has its slice all the same */
-    uint64_t tolerated = WORKERS * (l2_form_max_bytes(w->im->q->slice_bits) + sizeof(L2Page) + 16);
+    uint64_t tolerated =
+        WORKERS * (l2_form_max_bytes(w->im->q->slice_bits) + sizeof(L2Page) + 16);
     g_assert_cmpuint(c->bytes, <=, allowed + tolerated);
     for (unsigned i = 0; i < L2_COUNT_NB; i++) {
         w->seen[i] |= c->count[i];
@@ -252,11 +256,11 @@ static void spoil(World *w)
         return;
     }
     const uint64_t bits = im->q->cluster_bits;
-    const uint64_t bad[] = {2,                                            /* reserved */
+    const uint64_t bad[] = {2, /* reserved */
                             UINT64_C(1) << 62 | QCOW2_COPIED | (8 << bits), /* both */
-                            im->tables_at << bits,                        /* a table */
-                            QCOW2_COPIED,                                 /* no cluster */
-                            UINT64_C(3) << (bits - 1)};                   /* half a one */
+                            im->tables_at << bits,      /* a table */
+                            QCOW2_COPIED,               /* no cluster */
+                            UINT64_C(3) << (bits - 1)}; /* half a one */
     im->disk[cluster] = be64_make(bad[below(w, G_N_ELEMENTS(bad))]);
     im->entry[cluster] = QCOW2_ENTRY_INVALID;
     w->refused++;
@@ -289,7 +293,8 @@ static void coroutine_fn run_world(void *opaque)
     const Setup *s = w->setup;
     L2Options options = {.entry_size = s->entry_size, .budget = 64 * KiB};
 
-    w->im = map_image_new(w->graph, w->rand, s->cluster_bits, s->tables, s->max_tables, &options);
+    w->im = map_image_new(w->graph, w->rand, s->cluster_bits, s->tables, s->max_tables,
+                          &options);
     uint64_t least = w->im->q->cache.nb_pages * sizeof(L2Page *) +
                      2 * l2_form_max_bytes(w->im->q->slice_bits);
     w->im->q->cache.budget = least + s->budget;
@@ -318,7 +323,8 @@ static void coroutine_fn run_world(void *opaque)
 
 static void one_world(Loop *loop, const Setup *s, uint32_t seed, World *ret)
 {
-    *ret = (World){.setup = s, .graph = graph_new(loop), .rand = g_rand_new_with_seed(seed)};
+    *ret = (World){
+        .setup = s, .graph = graph_new(loop), .rand = g_rand_new_with_seed(seed)};
     co_queue_init(&ret->ended, loop);
     loop_run_coroutine(loop, run_world, ret);
     graph_free(ret->graph);
@@ -329,21 +335,14 @@ static void run_all(void)
 {
     static const Setup setups[] = {
         /* clusters, slice, budget beyond the least, tables, at most, rounds */
-        {9, 0, 0, 200, 400, 400},
-        {9, 512, 4 * KiB, 100, 400, 400},
-        {10, 512, 0, 100, 200, 400},
-        {10, 0, 64 * KiB, 60, 300, 400},
-        {12, 512, 8 * KiB, 20, 60, 400},
-        {12, 0, 16 * KiB, 20, 60, 400},
-        {16, 512, 16 * KiB, 2, 6, 300},
-        {16, 4096, 0, 2, 6, 300},
-        {16, 4096, 32 * KiB, 2, 6, 300},
-        {16, 16384, 64 * KiB, 1, 6, 300},
-        {16, 65536, 0, 2, 6, 200},
-        {16, 0, 16 * MiB, 1, 6, 300},
+        {9, 0, 0, 200, 400, 400},          {9, 512, 4 * KiB, 100, 400, 400},
+        {10, 512, 0, 100, 200, 400},       {10, 0, 64 * KiB, 60, 300, 400},
+        {12, 512, 8 * KiB, 20, 60, 400},   {12, 0, 16 * KiB, 20, 60, 400},
+        {16, 512, 16 * KiB, 2, 6, 300},    {16, 4096, 0, 2, 6, 300},
+        {16, 4096, 32 * KiB, 2, 6, 300},   {16, 16384, 64 * KiB, 1, 6, 300},
+        {16, 65536, 0, 2, 6, 200},         {16, 0, 16 * MiB, 1, 6, 300},
         {16, 1024, 72 * KiB, 8, 12, 500}, /* room for one whole table */
-        {12, 512, 6 * KiB, 200, 300, 500},
-        {12, 512, 40 * KiB, 100, 100, 1500},
+        {12, 512, 6 * KiB, 200, 300, 500}, {12, 512, 40 * KiB, 100, 100, 1500},
         {16, 1024, 600 * KiB, 6, 6, 500},
     };
     Loop *loop = loop_new(LOOP_EPOLL, NULL);
@@ -388,7 +387,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/l2-oracle/on", run_all);
     g_test_add_data_func("/l2-oracle/map-forms", "map-forms", run_ablated);
-    g_test_add_data_func("/l2-oracle/map-scan-resistant", "map-scan-resistant", run_ablated);
+    g_test_add_data_func("/l2-oracle/map-scan-resistant", "map-scan-resistant",
+                         run_ablated);
     g_test_add_data_func("/l2-oracle/map-table-read", "map-table-read", run_ablated);
     return g_test_run();
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Look-ups through long chains, some of which skip layers (map-flat.h), against plain arrays:
- * after each of thousands of changes to entries, links and lengths, of any layer.
+ * Look-ups through long chains, some of which skip layers (map-flat.h), against plain
+ * arrays: after each of thousands of changes to entries, links and lengths, of any
+ * layer.
  */
 #include <string.h>
 
@@ -18,7 +19,7 @@ typedef struct World {
     unsigned nb;
     unsigned cluster_bits; /* of new layers, and up to 2 more */
     uint64_t budget;
-    uint64_t max_bytes; /* of a layer */
+    uint64_t max_bytes;       /* of a layer */
     uint64_t looked, skipped; /* look-ups; of them from remembered layers */
     unsigned settled;
 } World;
@@ -30,7 +31,8 @@ static uint32_t below(World *w, uint32_t n)
 
 static uint64_t new_host(MapImage *im)
 {
-    return (im->next_host += 1 + g_rand_int_range(im->rand, 0, 2)) << im->q->cluster_bits;
+    return (im->next_host += 1 + g_rand_int_range(im->rand, 0, 2))
+           << im->q->cluster_bits;
 }
 
 /* ---- changes ---- */
@@ -57,7 +59,7 @@ static void coroutine_fn fill(World *w, MapImage *im, unsigned nb)
         uint64_t at = below(w, (uint32_t)clusters);
         uint64_t n = below(w, 2) ? 1 : 1 + below(w, 60);
         for (uint64_t i = at; i < MIN(at + n, clusters); i++) {
-            uint64_t entry = below(w, 8) ? new_host(im) | QCOW2_COPIED
+            uint64_t entry = below(w, 8)   ? new_host(im) | QCOW2_COPIED
                              : below(w, 2) ? QCOW2_ZERO
                                            : 0;
             g_assert_cmpint(map_image_set(im, i, entry), ==, 0);
@@ -170,7 +172,8 @@ static void coroutine_fn change(World *w)
 
 /* ---- look-ups ---- */
 
-/* What the chain has at @offset, by the arrays: the layer in *ret_layer (w->nb: none). */
+/* What the chain has at @offset, by the arrays: the layer in *ret_layer (w->nb: none).
+ */
 static uint64_t truth(const World *w, uint64_t offset, unsigned *ret_layer)
 {
     for (unsigned i = 0; i < w->nb; i++) {
@@ -193,7 +196,8 @@ static void compare(World *w, uint64_t from, uint64_t offset, const BlockNode *n
 {
     uint64_t step = UINT64_C(1) << w->cluster_bits;
     g_assert_cmpuint(map->len, >, 0);
-    for (uint64_t at = 0; at < map->len; at = round_down(from + at, step) + step - from) {
+    for (uint64_t at = 0; at < map->len;
+         at = round_down(from + at, step) + step - from) {
         unsigned i;
         uint64_t entry = truth(w, from + at, &i);
         if (!entry || (entry & QCOW2_ZERO)) {
@@ -228,7 +232,8 @@ static uint64_t coroutine_fn walk(World *w, MapOp op, uint64_t from, uint64_t le
             layers++;
         }
         if (map.kind == MAP_MISS) {
-            g_assert_cmpint(l2_co_load(node->state, offset >> ((Qcow2 *)node->state)->cluster_bits,
+            g_assert_cmpint(l2_co_load(node->state,
+                                       offset >> ((Qcow2 *)node->state)->cluster_bits,
                                        0),
                             ==, 0);
             continue;
@@ -280,10 +285,12 @@ static void coroutine_fn run_world(void *opaque)
 
 static uint64_t one_world(Loop *loop, uint32_t seed, uint64_t budget)
 {
-    World w = {.graph = graph_new(loop), .rand = g_rand_new_with_seed(seed), .budget = budget};
+    World w = {
+        .graph = graph_new(loop), .rand = g_rand_new_with_seed(seed), .budget = budget};
     w.cluster_bits = 9 + below(&w, 4);
     /* not a whole number of the largest clusters */
-    w.max_bytes = (UINT64_C(300) << (w.cluster_bits + below(&w, 4))) + below(&w, 3) * 8192 + 512;
+    w.max_bytes =
+        (UINT64_C(300) << (w.cluster_bits + below(&w, 4))) + below(&w, 3) * 8192 + 512;
     loop_run_coroutine(loop, run_world, &w);
     g_assert_cmpuint(w.looked, >, 1000);
     graph_free(w.graph);
