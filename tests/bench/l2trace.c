@@ -5,7 +5,8 @@
  * chosen by this.
  *
  *     l2trace                 the table, for traces made here from a seed
- *     l2trace FILE            a recorded trace: one slice number a line
+ *     l2trace FILE [NAME]     a recorded trace: one slice number a line (traces/record.py); the
+ *                             slices kept are parts of those that it touches
  *     l2trace --dump NAME     a made trace, one slice number a line
  *
  * A trace's look-ups are what map() sees: a reader of 32 MiB in pieces of 64 KiB looks at one
@@ -294,10 +295,10 @@ static double miss_rate(const Trace *t, Rule rule, uint32_t size, uint64_t *most
     return 100.0 * (double)misses / (double)t->nb;
 }
 
-static void table(const char *name, const Trace *t)
+#define NB_SIZES 3
+static void table(const char *name, const Trace *t, const uint32_t *sizes)
 {
-    static const uint32_t sizes[] = {1024, 4096, 8192};
-    for (unsigned s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+    for (unsigned s = 0; s < NB_SIZES; s++) {
         printf("| %-14s | %5u |", name, sizes[s]);
         for (Rule rule = 0; rule < NB_RULES; rule++) {
             uint64_t most;
@@ -305,6 +306,19 @@ static void table(const char *name, const Trace *t)
         }
         printf("\n");
     }
+}
+
+/* Distinct slices. */
+static uint32_t touched(const Trace *t)
+{
+    bool *seen = calloc(NB_SLICES, sizeof(*seen));
+    uint32_t n = 0;
+    for (size_t i = 0; i < t->nb; i++) {
+        n += !seen[t->look[i] % NB_SLICES];
+        seen[t->look[i] % NB_SLICES] = true;
+    }
+    free(seen);
+    return n;
 }
 
 static bool read_trace(const char *path, Trace *t)
@@ -345,19 +359,23 @@ int main(int argc, char **argv)
         printf(" %s |", rule_names[rule]);
     }
     printf("\n|---|---|---|---|---|---|---|\n");
-    if (argc == 2) {
+    if (argc == 2 || argc == 3) {
         Trace t = {0};
         if (!read_trace(argv[1], &t)) {
             return 1;
         }
-        table(argv[1], &t);
+        uint32_t n = touched(&t);
+        const uint32_t parts[NB_SIZES] = {n / 16 + 1, n / 8 + 1, n / 3 + 1};
+        printf("%zu look-ups of %u slices\n", t.nb, n);
+        table(argv[argc - 1], &t, parts);
         free(t.look);
         return 0;
     }
     for (size_t k = 0; k < NB_TRACES; k++) {
         Trace t = {0};
         traces[k].make(&t);
-        table(traces[k].name, &t);
+        static const uint32_t sizes[NB_SIZES] = {1024, 4096, 8192};
+        table(traces[k].name, &t, sizes);
         free(t.look);
     }
     free(zipf_sums);
