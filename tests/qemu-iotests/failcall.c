@@ -4,7 +4,8 @@
  *
  *   FAIL_CALL    the function: one of those below
  *   FAIL_NTH     which call; 0: none (count only)
- *   FAIL_ERRNO   with which errno
+ *   FAIL_ON      set: that one and all that follow
+ *   FAIL_ERRNO   with which errno; 0: io_submit takes one request of those offered
  *   FAIL_COUNT   a file that gets the number of calls at the end, one per process; it must
  *                be there (calls before and after main count, too)
  *
@@ -27,6 +28,7 @@
 
 static const char *fail_call;
 static long fail_nth;
+static int fail_on;
 static int fail_errno;
 static atomic_long nb_calls;
 
@@ -35,6 +37,7 @@ __attribute__((constructor)) static void begin(void)
     const char *nth = getenv("FAIL_NTH"), *number = getenv("FAIL_ERRNO");
     fail_nth = nth ? atol(nth) : 0;
     fail_errno = number ? atoi(number) : EIO;
+    fail_on = getenv("FAIL_ON") != NULL;
     fail_call = getenv("FAIL_CALL");
 }
 
@@ -57,8 +60,11 @@ static int from_glib(const void *caller)
 
 static int fails(const char *name, const void *caller)
 {
-    if (!fail_call || strcmp(fail_call, name) != 0 || from_glib(caller) ||
-        ++nb_calls != fail_nth) {
+    if (!fail_call || strcmp(fail_call, name) != 0 || from_glib(caller)) {
+        return 0;
+    }
+    long nth = ++nb_calls;
+    if (nth != fail_nth && !(fail_on && fail_nth && nth > fail_nth)) {
         return 0;
     }
     errno = fail_errno;
@@ -123,6 +129,10 @@ WRAP(int, -1, epoll_create1, (int flags), (flags))
 WRAP(int, -1, epoll_ctl, (int fd, int op, int other, void *event), (fd, op, other, event))
 WRAP(int, -fail_errno, io_uring_queue_init_params, (unsigned n, void *ring, void *params),
      (n, ring, params))
+WRAP(int, -fail_errno, io_setup, (int n, void *context), (n, context))
+WRAP(int, fail_errno ? -fail_errno : real(context, n < 1 ? n : 1, requests), io_submit,
+     (void *context, long n, void **requests), (context, n, requests))
+WRAP(int, fail_errno, posix_fallocate64, (int fd, off64_t at, off64_t len), (fd, at, len))
 WRAP(int, fail_errno, pthread_create,
      (void *thread, const void *attr, void *(*start)(void *), void *arg),
      (thread, attr, start, arg))
