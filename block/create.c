@@ -70,6 +70,9 @@ static bool create_file(const BlockdevCreateOptionsFile *o, GError **errp)
     if (ret == 0) {
         ret = preallocate(fd, o->size, mode);
         if (ret < 0) {
+            /* what was reserved is given back: the file system is full, perhaps; nothing is
+             * to be done about a device, or a failure of this */
+            (void)!ftruncate(fd, 0);
             error_set_errno(errp, ret, "Could not preallocate data for the new file");
         }
     }

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "block/base/error.h"
 #include "block/base/math.h"
@@ -40,6 +42,16 @@ static bool coroutine_fn create_typed(Tool *tool, const JsonValue *options, GErr
     return typed && image_co_create(tool->graph, typed, errp);
 }
 
+/* compat: of an image that could not be made nothing stays, nor the space that it took; what
+ * was there before it has been emptied already. */
+static void delete_half_made(const char *filename)
+{
+    struct stat st;
+    if (lstat(filename, &st) == 0 && S_ISREG(st.st_mode)) {
+        unlink(filename);
+    }
+}
+
 bool coroutine_fn img_co_make(Tool *tool, const char *filename, const char *format,
                               const JsonValue *options, uint64_t size, GError **errp)
 {
@@ -72,7 +84,11 @@ bool coroutine_fn img_co_make(Tool *tool, const char *filename, const char *form
     json_object_set_string(image, "driver", format);
     json_object_set(image, "file", child);
     json_object_set_uint(image, "size", round_up(size, 512));
-    return create_typed(tool, image, errp);
+    if (!create_typed(tool, image, errp)) {
+        delete_half_made(filename);
+        return false;
+    }
+    return true;
 }
 
 bool coroutine_fn img_co_create_file(Tool *tool, const char *filename, const char *format,
