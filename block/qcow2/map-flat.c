@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Learning which layer of a backing chain has something, and forgetting it
- * (map-flat.h).
+ * Learning which layer of a backing chain has something, and forgetting it (map-flat.h).
  *
  * Learned is when a read has passed many layers, for the units around it, by asking the
- * layers' maps once more: what they say of more than one cluster at a time costs
- * little. The lowest layer is never asked, for whatever the others do not have is its
- * own. A layer whose slice is not in memory leaves the unit unknown.
+ * layers' maps once more: what they say of more than one cluster at a time costs little. The
+ * lowest layer is never asked, for whatever the others do not have is its own. A layer whose
+ * slice is not in memory leaves the unit unknown.
  */
 #include <string.h>
 
@@ -59,8 +58,7 @@ void flat_clean_idle(Qcow2 *q)
     if (!f) {
         return;
     }
-    list_foreach_safe(it, next, &f->clock)
-    {
+    list_foreach_safe(it, next, &f->clock) {
         FlatPage *page = container_of(it, FlatPage, link);
         if (page->idle && !page->used) {
             drop_page(q, page);
@@ -142,8 +140,8 @@ static bool find_layers(Qcow2 *q)
     FlatMap *f = q->flat;
     uint32_t n = 1;
     /* a watched layer is asked each time: its file's driver counts that (blkdebug) */
-    for (BlockNode *at = q->node;
-         at->backing_child && !at->watched && n <= FLAT_MAX_LAYERS; n++) {
+    for (BlockNode *at = q->node; at->backing_child && !at->watched && n <= FLAT_MAX_LAYERS;
+         n++) {
         at = at->backing_child;
     }
     size_t bytes = l2_malloc_bytes(n * sizeof(*f->layers));
@@ -163,8 +161,7 @@ static bool find_layers(Qcow2 *q)
     return true;
 }
 
-/* The directory is at most a sixteenth of the budget: on large disks units are larger.
- */
+/* The directory is at most a sixteenth of the budget: on large disks units are larger. */
 static bool make_directory(Qcow2 *q)
 {
     FlatMap *f = q->flat;
@@ -204,8 +201,7 @@ static bool ready(Qcow2 *q)
         return false;
     }
     /* what does not fit now is tried again after as many reads */
-    f->wait =
-        (f->layers || find_layers(q)) && (f->pages || make_directory(q)) ? 0 : SETTLE;
+    f->wait = (f->layers || find_layers(q)) && (f->pages || make_directory(q)) ? 0 : SETTLE;
     return f->wait == 0;
 }
 
@@ -235,8 +231,8 @@ static FlatPage *get_page(Qcow2 *q, uint64_t number)
 
 /* ---- learning ---- */
 
-/* Does @layer say "below, at the same place" for [@from, *@ret_to)? *ret_to is how far
- * its answer goes, at most to @end. */
+/* Does @layer say "below, at the same place" for [@from, *@ret_to)? *ret_to is how far its
+ * answer goes, at most to @end. */
 static bool passes_below(const FlatLayer *layer, uint64_t from, uint64_t end,
                          uint64_t *ret_to, bool *ret_miss)
 {
@@ -245,12 +241,11 @@ static bool passes_below(const FlatLayer *layer, uint64_t from, uint64_t end,
     node->drv->map(node, MAP_OP_STATUS, from, end - from, &map);
     *ret_to = from + map.len;
     *ret_miss = map.kind == MAP_MISS;
-    return map.kind == MAP_CHILD && map.child == node->backing_child &&
-           map.offset == from;
+    return map.kind == MAP_CHILD && map.child == node->backing_child && map.offset == from;
 }
 
-/* The units of [@from, @end), both at unit borders but for the disk's end; j is the
- * layer that is asked next, layers[j].end how far those above it say nothing. */
+/* The units of [@from, @end), both at unit borders but for the disk's end; j is the layer
+ * that is asked next, layers[j].end how far those above it say nothing. */
 static void learn(FlatMap *f, FlatPage *page, uint64_t from, uint64_t end)
 {
     const uint64_t unit = UINT64_C(1) << f->unit_bits;

@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a node remembers of the layers below it: for each unit of the disk (a cluster,
- * or a few) a byte, the number of the first layer that has anything there. A look-up
- * that the node itself cannot answer goes on with that layer and does not ask those
- * between, whose answers are known: a read through sixty layers asks three maps.
+ * What a node remembers of the layers below it: for each unit of the disk (a cluster, or a
+ * few) a byte, the number of the first layer that has anything there. A look-up that the
+ * node itself cannot answer goes on with that layer and does not ask those between, whose
+ * answers are known: a read through sixty layers asks three maps.
  *
- * Nothing else is remembered, no host offset and no "zero": the layer is asked as ever,
- * so what it gains, loses, moves or evicts need not be told here. Wrong is only what
- * says "nothing" of a layer between that has gained something, or that is not there any
- * more.
+ * Nothing else is remembered, no host offset and no "zero": the layer is asked as ever, so
+ * what it gains, loses, moves or evicts need not be told here. Wrong is only what says
+ * "nothing" of a layer between that has gained something, or that is not there any more.
  *
- * N1 a number k says: the layers 1 .. k-1 say "go on below, at the same place" for the
- * whole unit. A smaller number than the true one is as right. 0: not known; N2 it holds
- * while graph_ways() is what it was: the edges and lengths of all nodes, and the
+ * N1 a number k says: the layers 1 .. k-1 say "go on below, at the same place" for the whole
+ *    unit. A smaller number than the true one is as right. 0: not known;
+ * N2 it holds while graph_ways() is what it was: the edges and lengths of all nodes, and the
  *    entries of nodes that others stand on (l2_set), change that;
- * N3 it belongs to the L2 budget: at most a quarter of it, and the last slice goes
- * before it.
+ * N3 it belongs to the L2 budget: at most a quarter of it, and the last slice goes before it.
  */
 #ifndef BLOCK_QCOW2_MAP_FLAT_H
 #define BLOCK_QCOW2_MAP_FLAT_H
@@ -24,8 +22,7 @@
 
 #define FLAT_PAGE_BITS  11
 #define FLAT_PAGE_UNITS (1u << FLAT_PAGE_BITS)
-#define FLAT_MAX_LAYERS 254u /* below the node; what lies deeper is found from there   \
-                              */
+#define FLAT_MAX_LAYERS 254u /* below the node; what lies deeper is found from there */
 
 typedef struct FlatPage {
     ListLink link; /* FlatMap.clock */
@@ -53,11 +50,10 @@ typedef struct FlatMap {
 } FlatMap;
 
 /*
- * Where a look-up at @offset goes on that finds nothing in the node itself: the layer,
- * and in *@len, which is shortened if need be, for how many bytes. NULL: not known.
+ * Where a look-up at @offset goes on that finds nothing in the node itself: the layer, and
+ * in *@len, which is shortened if need be, for how many bytes. NULL: not known.
  */
-static inline BlockNode *flat_look_up(FlatMap *f, uint64_t ways, uint64_t offset,
-                                      uint64_t *len)
+static inline BlockNode *flat_look_up(FlatMap *f, uint64_t ways, uint64_t offset, uint64_t *len)
 {
     if (f->ways != ways) {
         return NULL;
