@@ -74,6 +74,7 @@ class Rig:
             return path
         if kind not in self.made:
             self.made[kind] = self._fill(kind)
+            forget_pages(self.made[kind])
         return self.made[kind]
 
     def scattered(self, kind):
@@ -146,6 +147,17 @@ class LoopRig(Rig):
             subprocess.run(["umount", self.dir], stderr=subprocess.DEVNULL)
             subprocess.run(["losetup", "-d", self.device])
         super().close()
+
+
+def forget_pages(path):
+    """Out of the page cache with what made the image: the first to write with O_DIRECT would
+    pay for throwing it out."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
 
 
 def blockdev(image, kind, engine):
