@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The least that copying clusters costs on a file system: one thread, no format, no socket.
- * What is left between it and an allocating write over a backing image is ours.
+ * The least that copying clusters costs here: one thread, no format, no socket; what is
+ * left between it and an allocating write over a backing image is ours.
  *
  *     copy-floor FILE CLUSTER PIECE COUNT
  *
- * reads COUNT clusters of FILE in scattered order and writes them to a new file beside it,
- * in pieces of PIECE bytes, by each way that the kernel has: a read and a write, in the
- * kernel from file to file, through a pipe; and each half of the first alone. Prints
- * microseconds of processor time per cluster.
+ * reads COUNT clusters of FILE in scattered order and writes them to a new file beside
+ * it, in pieces of PIECE bytes, by each way that the kernel has: a read and a write, in
+ * the kernel from file to file, through a pipe; and each half of the first alone.
+ * Prints microseconds of processor time per cluster.
  */
-#define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>
 #include <glib.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -106,9 +107,12 @@ int main(int argc, char **argv)
         const char *name;
         Step *step;
     } ways[] = {
-        {"write (warms up)", step_write}, {"write", step_write},
-        {"read", step_read},              {"read and write", step_read_write},
-        {"copy_file_range", step_copy_file_range}, {"splice", step_splice},
+        {"write (warms up)", step_write},
+        {"write", step_write},
+        {"read", step_read},
+        {"read and write", step_read_write},
+        {"copy_file_range", step_copy_file_range},
+        {"splice", step_splice},
     };
     if (argc != 5) {
         errx(2, "usage: copy-floor FILE CLUSTER PIECE COUNT");
