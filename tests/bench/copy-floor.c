@@ -79,8 +79,8 @@ static double cpu_us(void)
     return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
 }
 
-static void run(Job *job, const char *name, Step *step, const char *path, size_t cluster,
-                uint64_t count, uint64_t in_clusters)
+static void run(Job *job, const char *name, Step *step, const char *path,
+                size_t cluster, uint64_t count, uint64_t in_clusters)
 {
     job->out = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
     if (job->out < 0 || ftruncate(job->out, (off_t)(count * cluster)) < 0) {
