@@ -47,8 +47,8 @@ static Coroutine *stack_map(CoroutineStack kind)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t size = stack_size(kind);
-    /* cppcheck-suppress invalidFunctionArg ; -1: anonymous memory has no descriptor */
     uint8_t *base = mmap(NULL, page + size, PROT_READ | PROT_WRITE,
+                         /* cppcheck-suppress invalidFunctionArg ; no file: -1 */
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     if (base == MAP_FAILED) {
         return NULL;

@@ -147,8 +147,8 @@ static void conn_new(NbdServer *server, int fd)
 {
     /* a mapping of its own: of a small client's window only the first page ever exists
      */
-    /* cppcheck-suppress invalidFunctionArg ; -1: anonymous memory has no descriptor */
     void *window = mmap(NULL, NBD_WINDOW, PROT_READ | PROT_WRITE,
+                        /* cppcheck-suppress invalidFunctionArg ; no file: -1 */
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (window == MAP_FAILED) {
         close(fd);
