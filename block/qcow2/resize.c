@@ -162,11 +162,13 @@ bool coroutine_fn qcow2_co_truncate(BlockNode *node, uint64_t size, GError **err
                   q->bitmaps[0].name);
         return false;
     }
+    bool named = false; /* the size, by the header, as far as we know (root.c) */
     bool was_writing = node->writing;
     if (!was_writing && !node->drv->co_set_writing(node, true, errp)) {
         return false;
     }
-    if (size < node->length) {
+    const uint64_t old = node->length;
+    if (size < old) {
         uint64_t from = round_up(size, q->cluster_size);
         if (from < node->length) {
             ret = qcow2_co_discard_all(q, from, node->length - from);
@@ -187,12 +189,12 @@ bool coroutine_fn qcow2_co_truncate(BlockNode *node, uint64_t size, GError **err
         if (ret == 0) {
             ret = root_co_write(q, offsetof(Qcow2DiskHeader, size), &field, sizeof(field),
                                 true);
+            named = ret == 0 || q->unsettled.len; /* after a failure it is written again */
         }
         co_mutex_unlock(&q->alloc_lock);
-        if (ret == 0 || q->unsettled.len) { /* after a failure it will be written again */
-            node_set_length(node, size);
-        }
     }
+    /* order: nothing may be written, and called durable, behind the end that the disk knows */
+    node_set_length(node, named ? size : old);
     if (!was_writing && !node->drv->co_set_writing(node, false, ret ? NULL : errp)) {
         return false;
     }
