@@ -33,6 +33,7 @@ typedef enum BlockBreak {
     BREAK_Q12_BITMAP, /* bitmaps pass for current */
     BREAK_Q12_TABLE, /* the refcount table moves whenever it must */
     BREAK_Q13,       /* what a failed epoch had captured counts as written */
+    BREAK_FUA,       /* data written with FUA is taken for durable whatever leads to it */
     BREAK_ROOT,      /* after a failure the old table is taken for the one in force */
     BREAK_Q13_SYNC,  /* a sync after a failed one is believed, buffered or not */
     /* mistakes that others made */

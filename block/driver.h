@@ -143,6 +143,9 @@ struct BlockDriver {
 
     void (*map)(BlockNode *node, MapOp op, uint64_t offset, uint64_t len,
                 MapResult *ret);
+    /* Is what map says of this written range durable, and all that leads to it?  Then data
+     * written there with FUA is all that a flush would add.  NULL: nothing leads to it. */
+    bool (*map_is_durable)(const BlockNode *node, uint64_t offset);
     /* map said MISS: bring in the metadata of at least the first byte. 0 or -errno. */
     int coroutine_fn (*co_load)(BlockNode *node, uint64_t offset, uint64_t len,
                                 unsigned flags);
@@ -159,9 +162,9 @@ struct BlockDriver {
     int coroutine_fn (*co_flush)(BlockNode *node); /* to stable storage, all of it */
     int coroutine_fn (*co_status)(BlockNode *node, uint64_t offset, uint64_t len,
                                   BlockExtent *ret);
-    /* Change the length. NULL: cannot. */
     /* Let go of every cluster, so that the backing file shows everywhere; may be NULL. */
     int coroutine_fn (*co_make_empty)(BlockNode *node);
+    /* Change the length. NULL: cannot. */
     bool coroutine_fn (*co_truncate)(BlockNode *node, uint64_t size, GError **errp);
     /* The first writer came / the last writer left (safety.md Q11). Drained, before
      * requests of the new state. May be NULL. */

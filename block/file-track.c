@@ -22,6 +22,8 @@ void tracked_file_init(TrackedFile *file, DiskFile *disk)
     int64_t size = disk_file_size(disk);
     file->known_size = size < 0 ? 0 : (uint64_t)size;
     file->nb_exclusive = 0;
+    file->nb_syncs = 0;
+    file->sync_failed = false;
     list_init(&file->writes);
     list_init(&file->exclusives);
     co_queue_init(&file->changed, disk_file_loop(disk));
@@ -85,10 +87,10 @@ static void *bounce_alloc(const TrackedFile *file, uint64_t len)
 }
 
 static int coroutine_fn disk_co_buf(TrackedFile *file, DiskOpType type, uint64_t offset,
-                                    uint64_t len, void *buf, unsigned flags)
+                                    uint64_t len, void *buf)
 {
     struct iovec iov = {.iov_base = buf, .iov_len = len};
-    return disk_co_run(file->disk, type, offset, len, &iov, 1, flags);
+    return disk_co_run(file->disk, type, offset, len, &iov, 1, 0);
 }
 
 int coroutine_fn tracked_co_read(TrackedFile *file, uint64_t offset, uint64_t len,
@@ -108,7 +110,7 @@ int coroutine_fn tracked_co_read(TrackedFile *file, uint64_t offset, uint64_t le
     int ret = 0;
     for (uint64_t pos = start; pos < end && ret == 0; pos += piece_max) {
         uint64_t piece = min_u64(piece_max, end - pos);
-        ret = disk_co_buf(file, DISK_READ, pos, piece, bounce, 0);
+        ret = disk_co_buf(file, DISK_READ, pos, piece, bounce);
         if (ret == 0) {
             uint64_t from = max_u64(pos, offset);
             uint64_t to = min_u64(pos + piece, offset + len);
@@ -129,7 +131,7 @@ static void note_size(TrackedFile *file, uint64_t end)
 /* One piece of an unaligned write; the caller holds its range exclusively. */
 static int coroutine_fn rmw_piece(TrackedFile *file, uint8_t *bounce, uint64_t start,
                                   uint64_t end, uint64_t offset, uint64_t len,
-                                  const struct iovec *iov, int niov, unsigned flags)
+                                  const struct iovec *iov, int niov)
 {
     uint32_t align = file->info.offset_align;
     uint64_t from = max_u64(start, offset);
@@ -137,21 +139,21 @@ static int coroutine_fn rmw_piece(TrackedFile *file, uint8_t *bounce, uint64_t s
     int ret = 0;
 
     if (from > start) {
-        ret = disk_co_buf(file, DISK_READ, start, align, bounce, 0);
+        ret = disk_co_buf(file, DISK_READ, start, align, bounce);
     }
     uint64_t last = end - align;
     if (ret == 0 && to < end && (from == start || last > start)) {
-        ret = disk_co_buf(file, DISK_READ, last, align, bounce + (last - start), 0);
+        ret = disk_co_buf(file, DISK_READ, last, align, bounce + (last - start));
     }
     if (ret < 0) {
         return ret;
     }
     iov_to_buf(iov, niov, from - offset, bounce + (from - start), to - from);
-    return disk_co_buf(file, DISK_WRITE, start, end - start, bounce, flags);
+    return disk_co_buf(file, DISK_WRITE, start, end - start, bounce);
 }
 
 static int coroutine_fn write_unaligned(TrackedFile *file, uint64_t offset, uint64_t len,
-                                        const struct iovec *iov, int niov, unsigned flags)
+                                        const struct iovec *iov, int niov)
 {
     uint32_t align = file->info.offset_align;
     uint64_t start = round_down(offset, align);
@@ -166,7 +168,7 @@ static int coroutine_fn write_unaligned(TrackedFile *file, uint64_t offset, uint
     int ret = 0;
     for (uint64_t pos = start; pos < end && ret == 0; pos += piece_max) {
         ret = rmw_piece(file, bounce, pos, min_u64(pos + piece_max, end), offset, len,
-                        iov, niov, flags);
+                        iov, niov);
     }
     uint64_t true_end = max_u64(file->known_size, offset + len);
     if (ret == 0 && end > true_end && !file->info.block_device) {
@@ -179,17 +181,16 @@ static int coroutine_fn write_unaligned(TrackedFile *file, uint64_t offset, uint
 }
 
 int coroutine_fn tracked_co_write(TrackedFile *file, uint64_t offset, uint64_t len,
-                                  const struct iovec *iov, int niov, bool fua)
+                                  const struct iovec *iov, int niov)
 {
-    unsigned flags = fua ? DISK_FUA : 0;
     int ret;
     if (is_aligned(file, offset, len, iov, niov)) {
         TrackedWrite write;
         tracked_co_write_begin(file, &write, offset, len);
-        ret = disk_co_run(file->disk, DISK_WRITE, offset, len, iov, niov, flags);
+        ret = disk_co_run(file->disk, DISK_WRITE, offset, len, iov, niov, 0);
         tracked_write_end(file, &write);
     } else {
-        ret = write_unaligned(file, offset, len, iov, niov, flags);
+        ret = write_unaligned(file, offset, len, iov, niov);
     }
     if (ret == 0) {
         note_size(file, offset + len);

@@ -17,14 +17,19 @@
 #ifndef BLOCK_FILE_TRACK_H
 #define BLOCK_FILE_TRACK_H
 
+#include <errno.h>
+
 #include "block/aio/coroutine.h"
 #include "block/aio/disk.h"
+#include "block/break.h"
 
 typedef struct TrackedFile {
     DiskFile *disk;
     DiskFileInfo info;
     uint64_t known_size; /* what this process knows the size to be; grows by our writes */
     unsigned nb_exclusive;
+    unsigned nb_syncs; /* running: syncs of the file, and writes with DISK_FUA */
+    bool sync_failed;  /* Q13: no flush succeeds before a reopen */
     ListLink writes;     /* TrackedWrite.link */
     ListLink exclusives; /* TrackedWrite.link */
     CoQueue changed;     /* something left one of the lists */
@@ -67,11 +72,23 @@ void coroutine_fn tracked_co_exclusive_begin(TrackedFile *file, TrackedWrite *wr
                                              uint64_t offset, uint64_t len);
 void tracked_exclusive_end(TrackedFile *file, TrackedWrite *write);
 
+/* A sync, or a write with DISK_FUA, ended with @ret; what to believe of it. */
+static inline int tracked_sync_ended(TrackedFile *file, int ret)
+{
+    file->nb_syncs--;
+    if (ret < 0 && !file->info.direct) {
+        /* order: Linux has marked the pages clean, and tells one caller of each error; a
+         * success, now or later, would be a lie (Q13) */
+        file->sync_failed = true;
+    }
+    return ret == 0 && file->sync_failed && !BROKEN(BREAK_Q13_SYNC) ? -EIO : ret;
+}
+
 /* I/O in coroutines; any alignment. 0 or -errno. */
 int coroutine_fn tracked_co_read(TrackedFile *file, uint64_t offset, uint64_t len,
                                  const struct iovec *iov, int niov);
 int coroutine_fn tracked_co_write(TrackedFile *file, uint64_t offset, uint64_t len,
-                                  const struct iovec *iov, int niov, bool fua);
+                                  const struct iovec *iov, int niov);
 /* DISK_ZERO, DISK_PUNCH, DISK_DISCARD on whole aligned ranges. */
 int coroutine_fn tracked_co_range(TrackedFile *file, DiskOpType type, uint64_t offset,
                                   uint64_t len);

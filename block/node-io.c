@@ -93,8 +93,7 @@ static int coroutine_fn co_write_step(const Step *step, const struct iovec *iov,
 {
     switch (step->map.kind) {
     case MAP_FILE:
-        return tracked_co_write(step->map.file, step->map.offset, step->len, iov, niov,
-                                flags & BLOCK_FUA);
+        return tracked_co_write(step->map.file, step->map.offset, step->len, iov, niov);
     case MAP_DONE:
         return 0;
     case MAP_CHILD:
@@ -180,12 +179,9 @@ int coroutine_fn node_co_write(BlockNode *node, uint64_t offset, uint64_t len,
         return node_co_write_zeroes(node, offset, len,
                                     flags | (unmap ? BLOCK_MAY_UNMAP : 0));
     }
-    /* FUA reaches the file by RWF_DSYNC where the walk is one file; a format has metadata
-     * besides, so it flushes. */
-    bool flush = (flags & BLOCK_FUA) && node->drv->is_format;
-    int ret = co_rw(node, MAP_OP_WRITE, offset, len, iov, niov,
-                    flush ? flags & ~BLOCK_FUA : flags);
-    if (ret == 0 && flush) {
+    /* What RWF_DSYNC alone would make durable went the direct path (resolve.c). */
+    int ret = co_rw(node, MAP_OP_WRITE, offset, len, iov, niov, flags & ~BLOCK_FUA);
+    if (ret == 0 && (flags & BLOCK_FUA)) {
         ret = node_co_flush(node);
     }
     return ret;
@@ -208,8 +204,7 @@ int coroutine_fn node_co_write_buf(BlockNode *node, uint64_t offset, uint64_t le
 /* Zeros written out, for storage that has no better way. */
 #define ZERO_PIECE (128 * KiB)
 
-static int coroutine_fn write_zero_data(BlockNode *node, uint64_t offset, uint64_t len,
-                                        unsigned flags)
+int coroutine_fn node_co_write_zero_data(BlockNode *node, uint64_t offset, uint64_t len)
 {
     uint64_t piece_max = min_u64(len, ZERO_PIECE);
     void *zeros = disk_buffer_try_alloc(4096, round_up(piece_max, 4096));
@@ -221,16 +216,11 @@ static int coroutine_fn write_zero_data(BlockNode *node, uint64_t offset, uint64
     for (uint64_t done = 0; done < len && ret == 0;) {
         uint64_t piece = min_u64(piece_max, len - done);
         struct iovec iov = {.iov_base = zeros, .iov_len = piece};
-        ret = co_rw(node, MAP_OP_WRITE, offset + done, piece, &iov, 1, flags & BLOCK_FUA);
+        ret = co_rw(node, MAP_OP_WRITE, offset + done, piece, &iov, 1, 0);
         done += piece;
     }
     disk_buffer_free(zeros);
     return ret;
-}
-
-int coroutine_fn node_co_write_zero_data(BlockNode *node, uint64_t offset, uint64_t len)
-{
-    return write_zero_data(node, offset, len, 0);
 }
 
 int coroutine_fn node_co_write_zeroes(BlockNode *node, uint64_t offset, uint64_t len,
@@ -247,7 +237,7 @@ int coroutine_fn node_co_write_zeroes(BlockNode *node, uint64_t offset, uint64_t
         ret = node->drv->co_write_zeroes(node, offset, len, flags);
     }
     if (ret == -ENOTSUP && !(flags & BLOCK_NO_FALLBACK)) {
-        ret = write_zero_data(node, offset, len, flags);
+        ret = node_co_write_zero_data(node, offset, len);
     }
     if (ret == 0 && (flags & BLOCK_FUA)) {
         ret = node_co_flush(node);

@@ -106,8 +106,8 @@ static void request_start(BlockRequest *req)
         request_finish_later(req, ret);
         return;
     }
-    if (req->op <= BLOCK_WRITE && !(req->flags & BLOCK_FUA) && req->len > 0 &&
-        !ablated(ABLATE_DIRECT_PATH) && resolve_and_submit(req)) {
+    if (req->op <= BLOCK_WRITE && req->len > 0 && !ablated(ABLATE_DIRECT_PATH) &&
+        resolve_and_submit(req)) {
         return;
     }
     Coroutine *co = coroutine_try_new(request_entry, req, CO_STACK_DATA);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <limits.h>
 
+#include "block/base/ablate.h"
 #include "block/base/iov.h"
 #include "block/break.h"
 #include "block/graph-private.h"
@@ -19,6 +20,7 @@ typedef struct Extent {
     TrackedFile *file;
     uint64_t offset;
     uint64_t len;
+    bool fua;
 } Extent;
 
 _Static_assert(BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF == 0, "tested as a truth value");
@@ -37,8 +39,8 @@ static void __attribute__((noinline)) long_way(BlockNode *node, uint64_t offset)
 }
 
 /* The end of the walk for the first byte: MAP_FILE, MAP_ZERO, MAP_DONE or a reason why
- * there is none. */
-static inline void walk(BlockNode *node, MapOp op, uint64_t offset, uint64_t len,
+ * there is none.  *@fua: in, the data must be durable; out, the file must be told so. */
+static inline void walk(BlockNode *node, MapOp op, uint64_t offset, uint64_t len, bool *fua,
                         MapResult *ret)
 {
     BlockNode *root = node;
@@ -54,6 +56,11 @@ static inline void walk(BlockNode *node, MapOp op, uint64_t offset, uint64_t len
         if (ret->kind != MAP_CHILD) {
             break;
         }
+        if (G_UNLIKELY(*fua) && node->drv->map_is_durable &&
+            !node->drv->map_is_durable(node, offset)) {
+            ret->kind = MAP_SLOW; /* it joins an epoch, behind its data */
+            return;
+        }
         node = ret->child;
         offset = ret->offset;
         len = ret->len;
@@ -61,6 +68,14 @@ static inline void walk(BlockNode *node, MapOp op, uint64_t offset, uint64_t len
     if (G_UNLIKELY(steps > LONG_WAY) && op == MAP_OP_READ && ret->kind != MAP_MISS) {
         long_way(root, from);
     }
+    *fua &= !node->cache_no_flush;
+}
+
+/* May a write that needs FUA go out on its own?  Those that come together are cheaper with
+ * one sync for all of them. */
+static inline bool fua_alone(const TrackedFile *file)
+{
+    return file->nb_syncs == 0 && !file->sync_failed && !ablated(ABLATE_FUA_IN_PLACE);
 }
 
 /* Number of extents, or -1 when the coroutine path has to decide. */
@@ -74,11 +89,13 @@ static int resolve(BlockRequest *req, Extent *extents)
 
     while (left > 0) {
         MapResult map;
-        walk(req->port->root, op, offset, left, &map);
+        bool fua = op == MAP_OP_WRITE && (req->flags & BLOCK_FUA);
+        walk(req->port->root, op, offset, left, &fua, &map);
         if (map.kind == MAP_FILE) {
             const DiskFileInfo *info = &map.file->info;
             if (((map.offset | map.len) & (info->offset_align - 1)) ||
-                (op == MAP_OP_WRITE && tracked_must_wait(map.file))) {
+                (op == MAP_OP_WRITE && tracked_must_wait(map.file)) ||
+                (fua && !fua_alone(map.file))) {
                 return -1;
             }
         } else if (map.kind != MAP_ZERO && map.kind != MAP_DONE) {
@@ -87,7 +104,7 @@ static int resolve(BlockRequest *req, Extent *extents)
         if (n == NB_EXTENTS_DIRECT) {
             return -1;
         }
-        extents[n++] = (Extent){map.kind, map.file, map.offset, map.len};
+        extents[n++] = (Extent){map.kind, map.file, map.offset, map.len, fua};
         offset += map.len;
         left -= map.len;
     }
@@ -126,6 +143,9 @@ static void direct_done(DiskOp *op, int ret)
             dop->file->known_size = end;
         }
         tracked_write_end(dop->file, &dop->write);
+        if (op->flags & DISK_FUA) {
+            ret = tracked_sync_ended(dop->file, ret);
+        }
     }
     direct_op_put(req->port->graph, dop);
     if (ret < 0 && req->result == 0) {
@@ -170,7 +190,7 @@ static DirectOp *direct_op_make(BlockRequest *req, const Extent *extent, uint64_
     dop->op.offset = extent->offset;
     dop->op.len = extent->len;
     dop->op.type = req->op == BLOCK_WRITE ? DISK_WRITE : DISK_READ;
-    dop->op.flags = 0;
+    dop->op.flags = extent->fua ? DISK_FUA : 0;
     if (!direct_op_set_iov(dop, req, skip, extent)) {
         direct_op_put(req->port->graph, dop);
         return NULL;
@@ -223,6 +243,7 @@ bool resolve_and_submit(BlockRequest *req)
         if (ops[i]->op.type == DISK_WRITE) {
             tracked_write_begin(ops[i]->file, &ops[i]->write, ops[i]->op.offset,
                                 ops[i]->op.len);
+            ops[i]->file->nb_syncs += !!(ops[i]->op.flags & DISK_FUA);
         }
         disk_submit(&ops[i]->op);
     }

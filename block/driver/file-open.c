@@ -228,10 +228,12 @@ bool coroutine_fn file_co_set_writing(BlockNode *node, bool writing, GError **er
     file_lock_weaken(node, s, old_fd, !writing);
     DiskFile *disk = open_again(node, s, writing, writing ? errp : NULL);
     if (disk) {
+        bool sync_failed = s->tracked.sync_failed; /* the pages that it is about stay (Q13) */
         disk_file_free(s->tracked.disk);
         tracked_file_init(&s->tracked, disk);
+        s->tracked.sync_failed = sync_failed;
         s->lock_weakened = false;
-        s->opened_rw = writing; /* sync_failed stays: the pages that it is about do (Q13) */
+        s->opened_rw = writing;
         node->request_align = s->tracked.info.offset_align;
         node->mem_align = s->tracked.info.mem_align;
         node_set_length(node, round_up(s->tracked.known_size, 512));

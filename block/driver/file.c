@@ -38,15 +38,12 @@ static int coroutine_fn sync_run(void *opaque)
 {
     FileState *s = opaque;
 
-    if (s->sync_failed && !BROKEN(BREAK_Q13_SYNC)) {
+    if (s->tracked.sync_failed && !BROKEN(BREAK_Q13_SYNC)) {
         return -EIO;
     }
+    s->tracked.nb_syncs++;
     int ret = disk_co_run(s->tracked.disk, DISK_SYNC, 0, 0, NULL, 0, 0);
-    if (ret < 0 && !s->tracked.info.direct) {
-        /* order: Linux has marked the pages clean; a later success would be a lie (Q13) */
-        s->sync_failed = true;
-    }
-    return ret;
+    return tracked_sync_ended(&s->tracked, ret);
 }
 
 static int coroutine_fn file_co_flush(BlockNode *node)

@@ -12,8 +12,7 @@ typedef struct FileState {
     OnOffAuto locking;
     bool opened_rw;
     bool lock_weakened; /* opened read-write still, though nobody writes */
-    CoGroup syncs;    /* of flushes that come together */
-    bool sync_failed; /* Q13: no flush succeeds before a reopen */
+    CoGroup syncs; /* of flushes that come together */
 } FileState;
 
 bool coroutine_fn file_co_open(BlockNode *node, const BlockdevOptions *options,

@@ -291,6 +291,7 @@ static int coroutine_fn run_epoch(void *opaque)
         ret = epoch_round(q, &more);
     }
     q->epochs++;
+    q->synced |= ret == 0;
     return ret;
 }
 
@@ -298,6 +299,27 @@ static int coroutine_fn join_epoch(Qcow2 *q)
 {
     return ablated(ABLATE_GROUP_COMMIT) ? co_group_alone(&q->flushes, run_epoch, q)
                                         : co_group_join(&q->flushes, run_epoch, q);
+}
+
+/*
+ * Q2, the other way round: data in place needs nothing but itself to be durable when the
+ * entry that leads to it is, and all above.  What a clean slice says is on the disk; it is
+ * durable once a sync that began after the image was opened has succeeded: whoever wrote
+ * before us may have died without one.
+ */
+bool qcow2_map_is_durable(const BlockNode *node, uint64_t offset)
+{
+    const Qcow2 *q = node->state;
+    return BROKEN(BREAK_FUA) ||
+           (q->synced && !q->l1_any_dirty && !q->unsettled.len &&
+            co_group_idle(&q->flushes) && l2_is_clean(q, offset >> q->cluster_bits));
+}
+
+static int coroutine_fn flush_data(Qcow2 *q)
+{
+    int ret = node_co_flush(q->file);
+    q->synced |= ret == 0;
+    return ret;
 }
 
 int coroutine_fn qcow2_co_flush(BlockNode *node)
@@ -308,7 +330,7 @@ int coroutine_fn qcow2_co_flush(BlockNode *node)
     }
     if (list_empty(&q->cache.dirty) && !q->l1_any_dirty && !refcount_any_dirty(q) &&
         !q->dropped->len && co_group_idle(&q->flushes) && !q->unsettled.len) {
-        return node_co_flush(q->file); /* data only: nothing to order */
+        return flush_data(q); /* nothing to order */
     }
     return join_epoch(q);
 }

@@ -259,7 +259,7 @@ static bool coroutine_fn read_again(Qcow2 *q, GError **errp)
     g_array_set_size(q->quarantine, 0);
     q->dropped_bytes = 0;
     q->unsettled.len = 0;
-    q->stale = false;
+    q->stale = q->synced = false;
     return true;
 }
 
@@ -451,6 +451,7 @@ const BlockDriver driver_qcow2 = {
     .co_open = qcow2_co_open,
     .co_close = qcow2_co_close,
     .map = qcow2_map,
+    .map_is_durable = qcow2_map_is_durable,
     .co_load = qcow2_co_load,
     .learn_below = qcow2_learn_below,
     .co_read = qcow2_co_read_compressed,

@@ -123,6 +123,7 @@ struct Qcow2 {
     /* flush.c */
     CoGroup flushes;
     uint64_t epochs, syncs_single, syncs_double;
+    bool synced;    /* a sync that began after the image was read has succeeded */
     bool stale; /* lost its last writer: re-read everything before writing again */
     bool unwritten; /* what the last writer left could not be written: keep it */
 };
@@ -229,6 +230,13 @@ void l2_write_failed(Qcow2 *q, uint32_t index);
 void l2_end_write(Qcow2 *q, uint32_t index);
 /* All entries as they lie on disk. */
 void l2_encode(const Qcow2 *q, uint32_t index, be64 *ret);
+/* Is the loaded slice of @guest_cluster as the disk has it, and no epoch at it? */
+static inline bool l2_is_clean(const Qcow2 *q, uint64_t guest_cluster)
+{
+    uint64_t slot = l2_slot(q, guest_cluster);
+    return l2_slot_is_slice(slot) && !l2_slot_slice(slot)->dirty &&
+           !l2_slot_slice(slot)->writing;
+}
 /* So much is dirty that an epoch should write it. */
 bool l2_dirty_full(const Qcow2 *q);
 /* For counters: how many of a form, with its name; false: no more. */
@@ -391,6 +399,7 @@ int coroutine_fn alloc_co_reclaim(Qcow2 *q, bool drained);
 
 /* ---- flush.c ---- */
 int coroutine_fn qcow2_co_flush(BlockNode *node);
+bool qcow2_map_is_durable(const BlockNode *node, uint64_t offset);
 /* The same for metadata that has grown too much; errors stay for the next flush. */
 void coroutine_fn qcow2_co_epoch(Qcow2 *q);
 

@@ -44,6 +44,8 @@ CELLS = [
     cell("mapped-randwrite-1-spin", "mapped", *k4("write", 1), ours=SPIN),
     cell("mapped-randread-32", "mapped", *k4("read", 32)),
     cell("mapped-randwrite-32", "mapped", *k4("write", 32)),
+    cell("mapped-fua-1", "mapped", *k4("write", 1, "--fua")),
+    cell("mapped-fua-16", "mapped", *k4("write", 16, "--fua")),
     cell("mapped-flush-each-1", "mapped", *k4("write", 1, "--flush-every", "1")),
     cell("mapped-flush-each-16", "mapped", *k4("write", 16, "--flush-every", "1")),
     cell("mapped-seqread-64k", "mapped", *seq("read", "64k", 8)),

@@ -38,6 +38,7 @@ static const Proof proofs[] = {
     {BREAK_Q12_TABLE, "q12-table", "rebase"},
     {BREAK_Q13, "q13", "failed-epochs"},
     {BREAK_Q13_SYNC, "q13-sync", "failed-syncs"},
+    {BREAK_FUA, "fua", "fua"},
     {BREAK_ROOT, "root", "resize-failed"},
     {BREAK_COW_OVERLAP, "cow-overlap", "copy"},
     {BREAK_COW_OFFSET, "cow-offset", "copy"},

@@ -115,6 +115,13 @@ static const Scenario scenarios[] = {
      .workers = {2, 8}, .ops = {60, 140}, .hot = {0, 0}, .whole = 40, .wide = 4,
      .slow_one_in = {4, 12}, .slow_factor = {10, 40}, .window = {1, 12},
      .l2_slices = {1, 6}, .full = 100, .base = 30},
+    {"fua", "writes that are durable when they are done, seldom a flush",
+     WEIGHTS(84, 4, 2, 6, 3), .cluster_bits = {9, 10}, .clusters = {12, 100},
+     .refcount_order = {3, 5}, .workers = {1, 5}, .ops = {60, 140}, .hot = {2, 6},
+     .whole = 30, .wide = 2, .fua = 50, .slow_one_in = {4, 12}, .slow_factor = {10, 60},
+     .window = {4, 24}, .l2_slices = {2, 6}, .base = 30, .no_flush = 10, .buffered = 30,
+     .start = 40, .filled = {20, 95}, .snapshot = 20, .sync_faults = 20,
+     .write_faults = 10, .cut_one_in = {12, 48}},
     {"failed-writes", "requests that fail, on clusters that are in use",
      WEIGHTS(55, 8, 26, 3, 6), CROWDED, .write_faults = 100, .write_odds = {20, 150},
      .base = 30},
@@ -369,7 +376,7 @@ GArray *scenario_ops(const Scenario *s, GRand *rand, const Config *cfg)
     for (uint32_t i = 0; i < n; i++) {
         SimOp op = {.kind = draw_kind(s, rand)};
         draw_range(s, rand, cfg, &op);
-        op.fua = chance(rand, 10);
+        op.fua = chance(rand, s->fua ? s->fua : 10);
         op.unmap = chance(rand, 50);
         op.quiet = chance(rand, 50);
         op.arg = (uint32_t)g_rand_int_range(rand, (gint32)cfg->nb_sectors / 2 + 1,

@@ -52,11 +52,32 @@ static void change_free(Change *c)
     g_free(c);
 }
 
+/* Is an older change of the same place kept still?  It must not come out on top. */
+static bool is_behind_another(const SimDisk *d, const Change *c)
+{
+    list_foreach(it, &d->changes) {
+        const Change *older = container_of(it, Change, link);
+        if (older == c) {
+            return false;
+        }
+        if (older->truncate || c->truncate ||
+            (older->offset < c->offset + c->len && c->offset < older->offset + older->len)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void sim_make_durable(SimDisk *d, uint64_t sync_point)
 {
     list_foreach_safe(it, next, &d->changes) {
         Change *c = container_of(it, Change, link);
-        if (c->completed && c->completed <= sync_point && !c->lost) {
+        if (!c->completed || c->completed > sync_point || c->lost) {
+            continue;
+        }
+        if (is_behind_another(d, c)) {
+            c->sure = true;
+        } else {
             sim_apply(d, c, d->durable, &d->durable_size, NULL, 1);
             change_free(c);
         }
@@ -68,7 +89,7 @@ void sim_lose_dirty_pages(SimDisk *d)
 {
     list_foreach(it, &d->changes) {
         Change *c = container_of(it, Change, link);
-        c->lost |= c->completed && !c->truncate;
+        c->lost |= c->completed && !c->truncate && !c->sure;
     }
 }
 
@@ -240,7 +261,7 @@ uint8_t *sim_disk_survivors(SimDisk *d, GRand *rand, bool power_loss, uint64_t *
     memcpy(image, d->durable, d->durable_size);
     list_foreach(it, &d->changes) {
         const Change *c = container_of(it, Change, link);
-        bool sure = c->completed && !power_loss;
+        bool sure = c->completed && (!power_loss || c->sure);
         if (c->truncate) {
             sizes &= sure || g_rand_double(rand) < odds;
             if (sizes) {

@@ -52,11 +52,12 @@ static int end_change(SimDisk *d, Pending *p)
     if (eio || full) {
         d->host->nb_failed++;
         sim_fail_change(d, p->change);
+        if ((p->op->flags & DISK_FUA) && !d->host->traits.direct) {
+            sim_lose_dirty_pages(d); /* it was a sync as well */
+        }
         return full || g_rand_boolean(d->host->rand) ? -ENOSPC : -EIO;
     }
-    if (p->op->type == DISK_WRITE && (p->op->flags & DISK_FUA)) {
-        sim_apply(d, p->change, d->durable, &d->durable_size, NULL, 1);
-    }
+    p->change->sure = p->op->type == DISK_WRITE && (p->op->flags & DISK_FUA);
     sim_complete_change(d, p->change);
     return 0;
 }

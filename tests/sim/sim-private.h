@@ -23,6 +23,7 @@ struct SimHost {
 typedef struct Change {
     ListLink link;
     bool truncate;
+    bool sure;          /* durable, though kept here; FUA makes it so once complete */
     bool lost;          /* a buffered sync failed: no later one covers it (Q13) */
     uint64_t completed; /* the host's clock then; 0: in flight */
     uint64_t offset;    /* or the new size */

@@ -64,6 +64,7 @@ typedef struct Scenario {
     unsigned whole;     /* percent of requests that cover whole clusters */
     unsigned spans;     /* percent of the others that cover several; 0: 20 */
     unsigned wide;      /* clusters that a request may cover */
+    unsigned fua;       /* percent of writes; 0: 10 */
     Range slow_one_in, slow_factor;
     Range window, l2_slices, capture_slices, dropped_clusters, copy_sectors;
     /* percent of the seeds that have it */
