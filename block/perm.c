@@ -42,7 +42,7 @@ static char *edge_user(const BlockEdge *edge)
                                                                          : "block device",
                                port->name);
     }
-    return g_strdup("unnamed block device");
+    return g_strdup("an unnamed block device");
 }
 
 static void set_conflict(const BlockEdge *needs, const BlockEdge *refuses, GError **errp)
