@@ -15,7 +15,9 @@ SUMMARY = re.compile(r'^(\d+) passed, (\d+) failed, (\d+) skipped$')
 
 def unit_tests(build):
     """The tests that meson knows: counts, and what is to be said of those that failed."""
-    subprocess.run(['meson', 'test', '-C', build, '--no-rebuild', '--print-errorlogs'],
+    patience = int(os.environ.get('CHECK_TIMEOUT', '300')) / 300
+    subprocess.run(['meson', 'test', '-C', build, '--no-rebuild', '--print-errorlogs',
+                    '--timeout-multiplier', '%g' % patience],
                    stdin=subprocess.DEVNULL, check=False)
     counts = [0, 0, 0]
     failures = []

@@ -61,6 +61,11 @@ struct Loop {
         int64_t max_ns, now_ns; /* look so long before sleeping; now_ns adapts */
         unsigned grow, shrink;
     } poll;
+    struct {
+        bool wanted;   /* before the next sleep: loop_last_look() */
+        unsigned vain; /* in a row */
+        unsigned skip; /* so many chances are not taken */
+    } look;
     LoopTimer trim;         /* armed while there are stacks to give back */
     uint64_t trim_turns;    /* stats.turns when it was armed */
     /* loop_post() */
@@ -74,7 +79,8 @@ struct Loop {
     ThreadPool *threads;
     LaioContext *laio;
     struct {
-        uint64_t turns, system_calls, inline_ops, submitted_ops, completions, polls;
+        uint64_t turns, system_calls, inline_ops, submitted_ops, completions, polls,
+            looks;
     } stats;
 };
 

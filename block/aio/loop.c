@@ -21,6 +21,7 @@
 
 #include "block/aio/coroutine-private.h"
 #include "block/aio/loop-private.h"
+#include "block/base/ablate.h"
 #include "block/base/error.h"
 
 #define READY_ROUNDS 16
@@ -28,6 +29,8 @@
 #define TRIM_NS    INT64_C(1000000000)
 #define TRIM_TURNS 100
 #define POLL_FIRST_NS 4000 /* the first step when polling grows */
+#define LOOK_NS 15000
+#define LOOK_VAIN_MAX 6
 
 static void trim_fired(LoopTimer *timer);
 
@@ -264,6 +267,31 @@ static void poll_and_wait(Loop *loop, int64_t timeout_ns)
     }
 }
 
+/* Sleeping and being woken costs both sides more than a peer that is quick needs to come
+ * back. Where it is not quick the looks become rare: one in 64. */
+static void look_and_wait(Loop *loop, int64_t timeout_ns)
+{
+    if (loop->look.skip) {
+        loop->look.skip--;
+        loop->backend->turn(loop, timeout_ns);
+        return;
+    }
+    int64_t start = loop_clock_read(), looked = 0;
+    loop->stats.looks++;
+    int64_t budget = timeout_ns < 0 ? LOOK_NS : MIN(timeout_ns, LOOK_NS);
+    while (looked < budget) {
+        loop->stats.polls++;
+        if (loop->backend->turn(loop, 0) || has_ready(loop)) {
+            loop->look.vain = 0;
+            return;
+        }
+        looked = loop_clock_read() - start;
+    }
+    loop->look.vain = MIN(loop->look.vain + 1, LOOK_VAIN_MAX);
+    loop->look.skip = (1u << loop->look.vain) - 1;
+    loop->backend->turn(loop, timeout_ns < 0 ? -1 : MAX(timeout_ns - looked, 0));
+}
+
 static void turn(Loop *loop)
 {
     loop->stats.turns++;
@@ -297,8 +325,12 @@ static void turn(Loop *loop)
         timeout = loop_timers_next(loop) - loop_clock_read();
         timeout = MAX(timeout, 0);
     }
+    bool look = loop->look.wanted;
+    loop->look.wanted = false;
     if (timeout && loop->poll.max_ns) {
         poll_and_wait(loop, timeout);
+    } else if (timeout && look) {
+        look_and_wait(loop, timeout);
     } else {
         loop->backend->turn(loop, timeout);
     }
@@ -383,6 +415,11 @@ void loop_flush_schedule(Loop *loop, LoopWork *hook)
     if (!list_linked(&hook->link)) {
         list_append(&loop->hooks, &hook->link);
     }
+}
+
+void loop_last_look(Loop *loop)
+{
+    loop->look.wanted = !ablated(ABLATE_LAST_LOOK);
 }
 
 void loop_flush_soon(Loop *loop)
@@ -470,4 +507,5 @@ void loop_stats_foreach(Loop *loop,
     visit(opaque, "submitted-ops", loop->stats.submitted_ops);
     visit(opaque, "completions", loop->stats.completions);
     visit(opaque, "polls", loop->stats.polls);
+    visit(opaque, "looks", loop->stats.looks);
 }

@@ -83,6 +83,9 @@ void loop_flush_schedule(Loop *loop, LoopWork *hook);
 /* Enough has been produced to be worth a system call of its own: run the hooks and send as
  * soon as the running callback is back, so that the peer works while we do. */
 void loop_flush_soon(Loop *loop);
+/* A peer has got the one answer that it was waiting for: it may come back at once. Look for
+ * some microseconds before this turn ends in sleep; given up by and by where it is in vain. */
+void loop_last_look(Loop *loop);
 /* Thread-safe: run @work on @loop's thread. @work must not be scheduled already. */
 void loop_post(Loop *loop, LoopWork *work);
 

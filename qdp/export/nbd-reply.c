@@ -19,6 +19,7 @@
 #define MAX_IOV     (2 * MAX_REPLIES)
 #define EARLY_BYTES (256u << 10) /* of data: worth a send before the turn ends */
 #define SEND_BYTES  (4u << 20) /* a larger batch would keep the first reply waiting */
+#define SHALLOW     2 /* in flight: who waits for these alone comes back soon */
 
 struct NbdSendArea {
     struct iovec iov[MAX_IOV];
@@ -170,11 +171,15 @@ void nbd_send_replies(LoopWork *work)
     if (conn->send.active || !conn->out.head) {
         return; /* nbd_replies_sent() comes here again */
     }
-    const int max = ablated(ABLATE_REPLY_BATCH) ? 1 : MAX_REPLIES;
-    for (int n = 0; conn->out.head && n < max && p.bytes < SEND_BYTES; n++) {
+    const unsigned max = ablated(ABLATE_REPLY_BATCH) ? 1 : MAX_REPLIES;
+    unsigned n = 0;
+    for (; conn->out.head && n < max && p.bytes < SEND_BYTES; n++) {
         NbdSlot *slot = nbd_slots_take(&conn->out);
         add_reply(&p, slot);
         nbd_slots_append(&conn->sending, slot);
+    }
+    if (n <= SHALLOW && n == conn->nb_slots) {
+        loop_last_look(conn->server->loop);
     }
     sock_sendv(&conn->send, p.iov, p.niov);
 }

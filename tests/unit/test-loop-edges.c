@@ -418,11 +418,19 @@ static void count_polls(void *opaque, const char *name, uint64_t value)
     }
 }
 
+static void count_looks(void *opaque, const char *name, uint64_t value)
+{
+    if (strcmp(name, "looks") == 0) {
+        *(uint64_t *)opaque = value;
+    }
+}
+
 typedef struct PingPong {
     SockOp recv;
     LoopTimer timer;
     int other;
     int left;
+    bool look;
     char byte;
 } PingPong;
 
@@ -434,6 +442,9 @@ static void ping_came(SockOp *op, ssize_t result)
     if (--p->left > 0) { /* the next comes in a moment: what polling is for */
         loop_timer_arm(&p->timer, loop_now_ns(loop) + 200000);
         sock_recv(op, &p->byte, 1);
+        if (p->look) {
+            loop_last_look(loop);
+        }
     } else {
         loop_stop(loop);
     }
@@ -472,6 +483,38 @@ static void test_polling(gconstpointer opaque)
     loop_run(loop);
     loop_stats_foreach(loop, count_polls, &after);
     g_assert_cmpuint(after, ==, polls);
+    close(fd[0]);
+    close(fd[1]);
+    loop_end();
+}
+
+/* A peer that is not quick is not looked out for often; without a word nobody looks. */
+static void test_last_look(gconstpointer opaque)
+{
+    uint64_t looks = 0;
+    PingPong p = {.left = 100};
+    int fd[2];
+
+    if (!loop_begin(opaque)) {
+        return;
+    }
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), ==, 0);
+    p.other = fd[1];
+    sock_op_init(&p.recv, loop, fd[0], ping_came);
+    loop_timer_init(&p.timer, loop, ping);
+    for (int round = 0; round < 2; round++) {
+        p.look = round == 1;
+        p.left = 100;
+        sock_recv(&p.recv, &p.byte, 1);
+        loop_timer_arm(&p.timer, loop_now_ns(loop) + 200000);
+        loop_run(loop);
+        loop_stats_foreach(loop, count_looks, &looks);
+        if (round == 0) {
+            g_assert_cmpuint(looks, ==, 0);
+        }
+    }
+    g_assert_cmpuint(looks, >=, 5); /* six: behind 0, 1, 3, 7, 15 and 31 left out */
+    g_assert_cmpuint(looks, <=, 7);
     close(fd[0]);
     close(fd[1]);
     loop_end();
@@ -523,7 +566,8 @@ int main(int argc, char **argv)
                {"no-socket", test_no_socket},       {"full-ring", test_full_ring},
                {"blocked-send", test_blocked_send}, {"big-send", test_big_send},
                {"posts", test_posts},               {"idle", test_idle},
-               {"polling", test_polling}};
+               {"polling", test_polling},
+               {"last-look", test_last_look}};
 
     g_test_init(&argc, &argv, NULL);
     for (int kind = LOOP_URING; kind <= LOOP_EPOLL; kind++) {
