@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "block/base/error.h"
+#include "block/driver/file.h"
 #include "block/graph-private.h"
 #include "block/open-private.h"
 
@@ -50,7 +51,7 @@ static int set_file_size(int fd, uint64_t size, GError **errp)
     return ret;
 }
 
-static bool create_file(const BlockdevCreateOptionsFile *o, GError **errp)
+static bool create_file(const Graph *graph, const BlockdevCreateOptionsFile *o, GError **errp)
 {
     PreallocMode mode = o->has_preallocation ? o->preallocation : PREALLOC_MODE_OFF;
     if (mode == PREALLOC_MODE_METADATA) {
@@ -64,6 +65,10 @@ static bool create_file(const BlockdevCreateOptionsFile *o, GError **errp)
     int fd = open(o->filename, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
     if (fd < 0) {
         error_set_errno(errp, errno, "Could not create '%s'", o->filename);
+        return false;
+    }
+    if (!file_may_create(graph, fd, o->filename, errp)) {
+        close(fd);
         return false;
     }
     int ret = set_file_size(fd, o->size, errp);
@@ -154,7 +159,7 @@ bool coroutine_fn image_co_create(Graph *graph, const BlockdevCreateOptions *opt
     const BlockdevRef *ref;
     switch (options->driver) {
     case BLOCKDEV_DRIVER_FILE:
-        return create_file(&options->u.file, errp);
+        return create_file(graph, &options->u.file, errp);
     case BLOCKDEV_DRIVER_RAW:
         ref = options->u.raw.file;
         break;

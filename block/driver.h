@@ -202,6 +202,9 @@ struct BlockDriver {
 const BlockDriver *driver_lookup(BlockdevDriver id);
 const BlockDriver *driver_lookup_name(const char *name);
 const BlockDriver *driver_probe(const uint8_t *head, size_t len);
+/* The format of an image that begins with @head, of those that we know by sight only; NULL:
+ * none of them. */
+const char *driver_probe_foreign(const uint8_t *head, size_t len);
 
 /* ---- children (edge.c, open.c) ---- */
 /* Open the child that @ref names or describes and attach it as @role; NULL and *errp. */

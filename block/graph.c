@@ -8,6 +8,7 @@
 #include "block/graph-private.h"
 
 #define COPY_BYTES      (8 * MiB) /* of buffers of copies in use at once */
+#define MAX_SIZE        ((uint64_t)INT64_MAX & ~(GiB - 1)) /* compat: of a resize */
 #define COPY_KEEP_BYTES (4 * MiB) /* and unused, for a second */
 
 Graph *graph_new(Loop *loop)
@@ -183,9 +184,9 @@ bool coroutine_fn graph_co_resize(BlockNode *node, uint64_t size, GError **errp)
         error_set(errp, "Image is read-only");
         return false;
     }
-    if (size > INT64_MAX - 511) {
-        error_set(errp, "Image size cannot be larger than %" G_GINT64_FORMAT,
-                  (gint64)(INT64_MAX - 511));
+    if (size > MAX_SIZE) { /* compat: its words */
+        error_set(errp, "offset(%" G_GUINT64_FORMAT ") exceeds maximum(%" G_GUINT64_FORMAT ")",
+                  size, MAX_SIZE);
         return false;
     }
     GraphDrain drain;

@@ -85,6 +85,13 @@ BlockNode *coroutine_fn node_co_open_image(Graph *graph, const char *filename,
                                            const ImageOpenOptions *options,
                                            GError **errp);
 
+/* The path that a new image called @filename is made at: "file:PATH" and plain names; NULL
+ * and *errp for protocols that make none. Caller frees. */
+char *open_create_path(const char *filename, GError **errp);
+/* @backing as an image called @image means it: beside the image, if it is a relative path.
+ * Caller frees. */
+char *open_backing_name(const char *image, const char *backing);
+
 /* blockdev-create and qemu-img create; @options as QAPI has them. */
 bool coroutine_fn image_co_create(Graph *graph, const BlockdevCreateOptions *options,
                                   GError **errp);

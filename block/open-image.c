@@ -61,6 +61,37 @@ static JsonValue *blkdebug_options(const char *filename, const char *aio, GError
     return options;
 }
 
+char *open_create_path(const char *filename, GError **errp)
+{
+    g_autofree char *protocol = protocol_of(filename);
+
+    if (!protocol) {
+        return g_strdup(filename);
+    }
+    if (strcmp(protocol, "file") == 0 || strcmp(protocol, "host_device") == 0) {
+        return g_strdup(filename + strlen(protocol) + 1);
+    }
+    if (strcmp(protocol, "null-co") == 0 || strcmp(protocol, "null-aio") == 0 ||
+        strcmp(protocol, "blkdebug") == 0) {
+        error_set(errp, "Protocol driver '%s' does not support image creation", protocol);
+    } else {
+        error_set(errp, "Unknown protocol '%s'", protocol);
+    }
+    return NULL;
+}
+
+char *open_backing_name(const char *image, const char *backing)
+{
+    g_autofree char *protocol = protocol_of(backing);
+    g_autofree char *path = open_create_path(image, NULL);
+    const char *slash = path ? strrchr(path, '/') : NULL;
+
+    if (protocol || backing[0] == '/' || !slash) {
+        return g_strdup(backing);
+    }
+    return g_strdup_printf("%.*s%s", (int)(slash - path + 1), path, backing);
+}
+
 /* The options of the protocol node for a plain name; NULL and *errp. Caller frees. */
 static JsonValue *protocol_options(const char *filename, const char *aio, GError **errp)
 {
@@ -115,6 +146,12 @@ static const char *coroutine_fn probe_format(BlockNode *file, GError **errp)
         error_set_errno(errp, ret, "Could not read image for determining its format");
     } else {
         name = driver_probe(head, len)->name;
+        const char *foreign = strcmp(name, "raw") == 0 ? driver_probe_foreign(head, len) : NULL;
+        if (foreign) { /* its container taken for a disk would be garbage, or be overwritten */
+            error_set(errp, "Image is in the format '%s', which is not supported; with the "
+                            "format raw it is opened as it stands", foreign);
+            name = NULL;
+        }
     }
     disk_buffer_free(head);
     return name;

@@ -190,3 +190,35 @@ void file_lock_weaken(const BlockNode *node, const FileState *s, int fd,
         set_lock(fd, F_UNLCK, WRITER_AREA + own_place(), 1);
     }
 }
+
+static bool is_open_here(const Graph *graph, int fd)
+{
+    struct stat mine, st;
+
+    if (fstat(fd, &mine) < 0) {
+        return false;
+    }
+    list_foreach(it, &graph->nodes) {
+        const BlockNode *node = container_of(it, BlockNode, in_graph);
+        const FileState *s = node->state;
+        if (s && node->drv && node->drv->co_open == file_co_open &&
+            fstat(disk_file_fd(s->tracked.disk), &st) == 0 && st.st_dev == mine.st_dev &&
+            st.st_ino == mine.st_ino) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool file_may_create(const Graph *graph, int fd, const char *path, GError **errp)
+{
+    /* who unshares writing (1) or resizing (3), or may resize */
+    if (is_open_here(graph, fd) || is_locked(fd, UNSHARED_BASE + 1) ||
+        is_locked(fd, UNSHARED_BASE + 3) || is_locked(fd, HAS_BASE + 3) ||
+        other_holder(fd, WRITER_AREA) || other_holder(fd, READER_AREA)) {
+        error_set(errp, "Failed to get \"write\" lock\nIs another process using the image "
+                        "[%s]?", path);
+        return false;
+    }
+    return true;
+}

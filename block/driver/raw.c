@@ -112,7 +112,8 @@ static int coroutine_fn raw_co_write(BlockNode *node, uint64_t offset, uint64_t 
         return ret;
     }
     iov_to_buf(iov, niov, 0, head + offset, min_u64(len, sizeof(head) - offset));
-    if (strcmp(driver_probe(head, sizeof(head))->name, "raw") != 0) {
+    if (strcmp(driver_probe(head, sizeof(head))->name, "raw") != 0 ||
+        driver_probe_foreign(head, sizeof(head))) {
         return -EPERM;
     }
     return node_co_write(node->file_child, offset + s->offset, len, iov, niov, flags);

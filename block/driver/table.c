@@ -42,3 +42,34 @@ const BlockDriver *driver_probe(const uint8_t *head, size_t len)
     }
     return best;
 }
+
+/* spec: the magic numbers of the formats' own documentation (file(1) knows them as well) */
+static const struct {
+    const char *name;
+    uint16_t offset;
+    uint8_t len;
+    char magic[20];
+} foreign[] = {
+    {"qcow", 0, 8, "QFI\xfb\0\0\0\1"},
+    {"qed", 0, 4, {'Q', 'E', 'D', '\0'}},
+    {"vmdk", 0, 4, "KDMV"},
+    {"vmdk", 0, 4, "COWD"},
+    {"vmdk", 0, 20, "# Disk DescriptorFil"},
+    {"vdi", 64, 4, "\x7f\x10\xda\xbe"},
+    {"vpc", 0, 8, "conectix"},
+    {"vhdx", 0, 8, "vhdxfile"},
+    {"luks", 0, 6, "LUKS\xba\xbe"},
+    {"parallels", 0, 16, "WithoutFreeSpace"},
+    {"parallels", 0, 16, "WithouFreSpacExt"},
+};
+
+const char *driver_probe_foreign(const uint8_t *head, size_t len)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(foreign); i++) {
+        if ((size_t)foreign[i].offset + foreign[i].len <= len &&
+            memcmp(head + foreign[i].offset, foreign[i].magic, foreign[i].len) == 0) {
+            return foreign[i].name;
+        }
+    }
+    return NULL;
+}

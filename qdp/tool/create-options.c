@@ -84,14 +84,17 @@ static const char *text_of(const JsonValue *options, const char *key)
 
 bool img_option_size(const char *name, const char *text, uint64_t *ret, GError **errp)
 {
-    int64_t size = tool_parse_size(text);
-    if (size < 0) {
+    int bad = tool_parse_size_u64(text, ret);
+    if (bad == -ERANGE) {
+        error_set(errp, "Value '%s' is out of range for parameter '%s'", text, name);
+        return false;
+    }
+    if (bad < 0) {
         error_set(errp, "Parameter '%s' expects a non-negative number below 2^64\n"
                         "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, "
                         "peta-\nand exabytes, respectively.", name);
         return false;
     }
-    *ret = (uint64_t)size;
     return true;
 }
 
@@ -138,6 +141,10 @@ bool img_options_check(const char *format, const JsonValue *options, GError **er
     for (size_t i = 0; i < json_object_size(options); i++) {
         const CreateOption *option = find_option(table, json_object_key_at(options, i));
         const char *text = json_get_string(json_object_value_at(options, i));
+        if (g_str_has_prefix(json_object_key_at(options, i), "encrypt")) {
+            error_set(errp, "Encryption is not supported yet");
+            return false;
+        }
         if (!option || !text) {
             error_set(errp, "Invalid parameter '%s'", json_object_key_at(options, i));
             return false;
@@ -157,11 +164,15 @@ void img_options_announce(const char *filename, const char *format,
         const char *text = text_of(options, o->name);
         text = text ? text : o->shown;
         if (strcmp(o->name, "size") == 0) {
-            printf(" size=%" G_GUINT64_FORMAT, size);
+            printf(" size=%" G_GINT64_FORMAT, (int64_t)size); /* compat: signed */
         } else if (text && o->type == OPTION_SIZE) {
-            printf(" %s=%" G_GINT64_FORMAT, o->name, tool_parse_size(text));
+            uint64_t bytes = 0;
+            (void)tool_parse_size_u64(text, &bytes); /* checked before */
+            printf(" %s=%" G_GINT64_FORMAT, o->name, (int64_t)bytes); /* compat: signed */
         } else if (text) {
-            printf(" %s=%s", o->name, text);
+            g_auto(GStrv) parts = g_strsplit(text, ",", -1);
+            g_autofree char *doubled = g_strjoinv(",,", parts);
+            printf(" %s=%s", o->name, doubled);
         }
     }
     printf("\n");
@@ -189,7 +200,9 @@ void img_options_translate(const char *format, const JsonValue *options, JsonVal
             bool v2 = strcmp(text, "0.10") == 0, v3 = strcmp(text, "1.1") == 0;
             json_object_set_string(image, "version", v2 ? "v2" : v3 ? "v3" : text);
         } else if (option->qapi && option->type == OPTION_SIZE) {
-            json_object_set_uint(to, option->qapi, (uint64_t)tool_parse_size(text));
+            uint64_t bytes = 0;
+            (void)tool_parse_size_u64(text, &bytes); /* checked before */
+            json_object_set_uint(to, option->qapi, bytes);
         } else if (option->qapi) {
             json_object_set_string(to, option->qapi, text);
         }

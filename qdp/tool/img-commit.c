@@ -87,6 +87,9 @@ static int coroutine_fn commit_data(Commit *c)
             ret = commit_extent(c, pos, extent.len, extent.flags, buf);
         }
         pos += ret == 0 ? extent.len : 0;
+        if (ret == 0) {
+            tool_progress(c->tool, 100.0 * (double)pos / (double)end);
+        }
     }
     disk_buffer_free(buf);
     return ret < 0 ? ret : port_co_flush(c->base.port);
@@ -170,6 +173,7 @@ static int parse_options(Tool *tool, int argc, char **argv, CommitOptions *o)
             o->image_opts = true;
             break;
         case 'p':
+            tool->progress = true;
             break;
         case OPT_OBJECT:
             tool_refuse_object(tool, optarg);
@@ -202,7 +206,11 @@ int coroutine_fn img_commit(Tool *tool, int argc, char **argv)
         base.writable = true;
         base.format = node_driver_name(below);
         if (image_co_open(tool, &c.base, node_filename(below), &base, false)) {
+            tool->progress &= !o.quiet;
+            tool_progress(tool, 0);
             status = commit_image(&c, !o.keep);
+            tool_progress(tool, 100);
+            tool_progress_end(tool);
             image_co_close(&c.base);
         }
     }

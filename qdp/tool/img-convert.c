@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "block/aio/disk.h"
@@ -27,7 +28,7 @@ typedef struct Convert {
     Image *sources;
     int nb_sources;
     Image target;
-    uint64_t total, next;
+    uint64_t total, next, copied;
     uint64_t sparse; /* zero runs of at least this are not written; 0: write all */
     bool target_zero;  /* a fresh image reads as zeros */
     bool target_backed; /* what the backing file has is left to it */
@@ -104,7 +105,7 @@ static int coroutine_fn copy_piece(Convert *c, uint8_t *buf, Image *source, uint
         below |= c->target_backed && extent.depth > 0;
         if (below) {
             ret = 0; /* the target's backing file has it */
-        } else if (extent.flags & EXTENT_ZERO) {
+        } else if ((extent.flags & EXTENT_ZERO) && c->sparse) {
             if (!c->target_zero) {
                 ret = port_co_write_zeroes(c->target.port, offset, n, BLOCK_MAY_UNMAP);
             }
@@ -137,8 +138,11 @@ static void coroutine_fn worker(void *opaque)
     }
     while (buf && next_piece(c, &offset, &len, &extent, &source, &start)) {
         int ret = copy_piece(c, buf, source, start, offset, len);
+        c->copied += len;
+        tool_progress(c->tool, 100.0 * (double)c->copied / (double)c->total);
         if (ret < 0 && !c->error) {
             c->error = ret;
+            tool_progress_end(c->tool);
             tool_error(c->tool, "error while converting at byte %" G_GUINT64_FORMAT ": %s",
                        offset, strerror(-ret));
         }
@@ -175,9 +179,31 @@ typedef struct ConvertOptions {
     JsonValue *create;
     const char *format;
     bool no_create, quiet, image_opts, target_image_opts, target_is_zero, compress;
+    bool help, has_options, has_sparse, has_format, offload;
+    int status; /* when parse_options() says no */
     int64_t sparse;
     int workers;
 } ConvertOptions;
+
+static bool check_combination(Tool *tool, const ConvertOptions *o)
+{
+    const char *text = NULL;
+    if (o->target_image_opts && o->has_format) {
+        text = "Cannot use --target-image-opts with -O";
+    } else if (o->target_image_opts && !o->no_create) {
+        text = "--target-image-opts requires use of -n flag";
+    } else if (o->target_is_zero && !o->no_create) {
+        text = "--target-is-zero requires use of -n flag";
+    } else if (o->no_create && o->has_options) {
+        text = "-o has no effect when skipping image creation";
+    } else if (o->offload && o->has_sparse) {
+        text = "Cannot enable copy offloading when -S is used";
+    }
+    if (text) {
+        tool_error(tool, "%s", text);
+    }
+    return !text;
+}
 
 static bool parse_options(Tool *tool, int argc, char **argv, ConvertOptions *o)
 {
@@ -186,6 +212,9 @@ static bool parse_options(Tool *tool, int argc, char **argv, ConvertOptions *o)
         {"image-opts", no_argument, NULL, OPT_IMAGE_OPTS},
         {"target-image-opts", no_argument, NULL, OPT_TARGET_IMAGE_OPTS},
         {"target-is-zero", no_argument, NULL, OPT_SHRINK},
+        {"bitmaps", no_argument, NULL, OPT_NOT_BUILT},
+        {"skip-broken-bitmaps", no_argument, NULL, OPT_NOT_BUILT},
+        {"salvage", no_argument, NULL, OPT_NOT_BUILT},
         {"object", required_argument, NULL, OPT_OBJECT},
         {NULL, 0, NULL, 0}};
     bool writethrough;
@@ -193,13 +222,14 @@ static bool parse_options(Tool *tool, int argc, char **argv, ConvertOptions *o)
     char *end;
     int c;
     optind = 0;
-    while ((c = getopt_long(argc, argv, ":f:O:B:F:o:S:t:T:m:r:WnpqcU", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":f:O:B:F:o:S:t:T:m:r:l:WnpqcUC", longs, NULL)) != -1) {
         switch (c) {
         case 'f':
             o->source.format = optarg;
             break;
         case 'O':
             o->format = optarg;
+            o->has_format = true;
             break;
         case 'B':
             json_object_set_string(o->create, "backing_file", optarg);
@@ -208,12 +238,15 @@ static bool parse_options(Tool *tool, int argc, char **argv, ConvertOptions *o)
             json_object_set_string(o->create, "backing_fmt", optarg);
             break;
         case 'o':
-            if (!img_merge_options(tool, o->create, optarg)) {
+            o->help |= strcmp(optarg, "help") == 0 || strcmp(optarg, "?") == 0;
+            if (!o->help && !img_merge_options(tool, o->create, optarg)) {
                 return false;
             }
+            o->has_options = true;
             break;
         case 'S':
             o->sparse = tool_parse_size(optarg);
+            o->has_sparse = true;
             if (o->sparse == -EINVAL) {
                 tool_error(tool, "Invalid buffer size for sparse output specified. You may use "
                                  "k, M, G, T, P or E suffixes for");
@@ -269,22 +302,38 @@ static bool parse_options(Tool *tool, int argc, char **argv, ConvertOptions *o)
         case 'r':
             tool_error(tool, "Rate limits are not supported yet");
             return false;
+        case 'l':
+        case OPT_NOT_BUILT:
+            tool_error(tool, "%s is not supported yet",
+                       c == 'l' ? "Reading an internal snapshot (-l)" : argv[optind - 1]);
+            return false;
+        case 'C': /* copies as it can: by reading and writing */
+            o->offload = true;
+            break;
         case 'W':
+            break;
         case 'p':
+            tool->progress = true;
             break;
         case OPT_OBJECT:
             tool_refuse_object(tool, optarg);
             return false;
         default:
-            img_bad_option(tool, c, argv);
+            o->status = img_bad_option(tool, c, argv);
             return false;
         }
     }
+    if (o->help) {
+        img_options_help(o->format);
+        o->status = 0;
+        return false;
+    }
+    tool->progress &= !o->quiet;
     if (argc - optind < 2) {
         tool_error(tool, "Must specify image file name");
         return false;
     }
-    return true;
+    return check_combination(tool, o);
 }
 
 static bool coroutine_fn open_sources(Convert *c, const ConvertOptions *o, char **names, int n)
@@ -300,10 +349,35 @@ static bool coroutine_fn open_sources(Convert *c, const ConvertOptions *o, char 
     return true;
 }
 
+/* Is @name a file of the images that are read? It would be emptied, or changed on the way. */
+static bool is_source(const Convert *c, const char *name)
+{
+    struct stat target, st;
+    g_autofree char *path = open_create_path(name, NULL);
+    if (!path || stat(path, &target) < 0 || S_ISCHR(target.st_mode)) {
+        return false;
+    }
+    for (int i = 0; i < c->nb_sources; i++) {
+        for (BlockNode *node = c->sources[i].node; node; node = node_backing(node)) {
+            const char *file = node_filename(node);
+            if (file && stat(file, &st) == 0 && st.st_dev == target.st_dev &&
+                st.st_ino == target.st_ino) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 static bool coroutine_fn open_target(Convert *c, ConvertOptions *o, const char *name)
 {
     const JsonValue *backing = json_object_lookup(o->create, "backing_file");
     GError *error = NULL;
+    g_autofree char *path = o->no_create ? NULL : open_create_path(name, &error);
+    if (error) {
+        tool_error_free(c->tool, error);
+        return false;
+    }
     if (!o->no_create && !img_options_check(o->format, o->create, &error)) {
         tool_error_free(c->tool, error);
         return false;
@@ -314,17 +388,23 @@ static bool coroutine_fn open_target(Convert *c, ConvertOptions *o, const char *
                                 : "Writing compressed clusters is not supported yet");
         return false;
     }
-    if (backing && !json_object_lookup(o->create, "backing_fmt")) {
+    if (backing && !o->no_create && !json_object_lookup(o->create, "backing_fmt")) {
         tool_error(c->tool, "Use of backing file requires explicit backing format");
         return false;
     }
     if (!o->no_create &&
-        !img_co_create_file(c->tool, name, o->format, o->create, c->total, true)) {
+        !img_co_create_file(c->tool, name, o->format, o->create, c->total, true,
+                            "error while converting ")) {
         return false;
     }
     o->target.writable = true;
     o->target.unmap = true;
-    o->target.format = o->format;
+    o->target.format = o->target_image_opts ? NULL : o->format;
+    if (is_source(c, name)) {
+        tool_error(c->tool, "Could not open '%s': Failed to get \"write\" lock\n"
+                            "Is another process using the image [%s]?", name, name);
+        return false;
+    }
     if (!image_co_open(c->tool, &c->target, name, &o->target, o->target_image_opts)) {
         return false;
     }
@@ -342,17 +422,23 @@ static bool coroutine_fn open_target(Convert *c, ConvertOptions *o, const char *
 int coroutine_fn img_convert(Tool *tool, int argc, char **argv)
 {
     g_autoptr(JsonValue) create = json_object();
-    ConvertOptions o = {.create = create, .format = "raw", .sparse = 4096, .workers = 8};
+    ConvertOptions o = {.create = create, .format = "raw", .sparse = 4096, .workers = 8,
+                        .status = 1};
     Convert c = {.tool = tool};
     int status = 1;
 
     if (!parse_options(tool, argc, argv, &o)) {
-        return 1;
+        return o.status;
     }
     if (open_sources(&c, &o, argv + optind, argc - optind - 1) &&
         open_target(&c, &o, argv[argc - 1])) {
         c.sparse = (uint64_t)o.sparse;
+        tool_progress(tool, 0);
         int ret = run_workers(&c, o.workers);
+        if (ret == 0) {
+            tool_progress(tool, 100);
+        }
+        tool_progress_end(tool);
         if (ret < 0 && !c.error) {
             tool_error(tool, "error while flushing the output: %s", strerror(-ret));
         }
@@ -425,13 +511,17 @@ static int rewrite_backing(uint8_t *head, size_t cluster, const char *name, cons
 
 int coroutine_fn img_rebase(Tool *tool, int argc, char **argv)
 {
+    static const struct option longs[] = {{"force-share", no_argument, NULL, 'U'},
+                                          {"image-opts", no_argument, NULL, OPT_IMAGE_OPTS},
+                                          {"object", required_argument, NULL, OPT_OBJECT},
+                                          {NULL, 0, NULL, 0}};
     ImageOpenOptions o = {.no_backing = true};
     const char *backing = "", *backing_format = "";
-    bool unsafe = false, has_backing = false, writethrough;
+    bool unsafe = false, has_backing = false, quiet = false, writethrough;
     int c;
 
     optind = 0;
-    while ((c = getopt(argc, argv, ":f:F:b:upqt:T:")) != -1) {
+    while ((c = getopt_long(argc, argv, ":f:F:b:upqt:T:U", longs, NULL)) != -1) {
         switch (c) {
         case 'f':
             o.format = optarg;
@@ -449,12 +539,25 @@ int coroutine_fn img_rebase(Tool *tool, int argc, char **argv)
         case 't':
         case 'T':
             if (!tool_parse_cache(optarg, &o, &writethrough)) {
-                tool_error(tool, "Invalid cache option: %s", optarg);
+                tool_error(tool, "Invalid %scache option: %s", c == 't' ? "" : "source ",
+                           optarg);
                 return 1;
             }
             break;
+        case 'U':
+            o.force_share = true;
+            break;
+        case OPT_IMAGE_OPTS:
+            tool_error(tool, "--image-opts is not supported yet by rebase");
+            return 1;
+        case OPT_OBJECT:
+            tool_refuse_object(tool, optarg);
+            return 1;
         case 'p':
+            tool->progress = true;
+            break;
         case 'q':
+            quiet = true;
             break;
         default:
             return img_bad_option(tool, c, argv);
@@ -487,7 +590,8 @@ int coroutine_fn img_rebase(Tool *tool, int argc, char **argv)
     uint32_t cluster = node_cluster_size(image.node);
     image_co_close(&image);
     if (!cluster) {
-        tool_error(tool, "Image format does not support backing files");
+        tool_error(tool, "Could not change the backing file to '%s': %s", backing,
+                   strerror(EOPNOTSUPP));
         return 1;
     }
     g_autofree uint8_t *head = g_malloc0(cluster);
@@ -502,6 +606,12 @@ int coroutine_fn img_rebase(Tool *tool, int argc, char **argv)
     if (fd >= 0) {
         close(fd);
     }
+    tool->progress &= !quiet;
+    tool_progress(tool, 0);
+    if (ret == 0) {
+        tool_progress(tool, 100);
+    }
+    tool_progress_end(tool);
     if (ret < 0) {
         tool_error(tool, "Could not change the backing file to '%s': %s", backing,
                    strerror(-ret));

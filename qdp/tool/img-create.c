@@ -69,8 +69,12 @@ bool coroutine_fn img_co_make(Tool *tool, const char *filename, const char *form
         return false;
     }
     img_options_translate(format, options, file, image);
+    g_autofree char *path = open_create_path(filename, errp);
+    if (!path) {
+        return false;
+    }
     json_object_set_string(file, "driver", "file");
-    json_object_set_string(file, "filename", filename);
+    json_object_set_string(file, "filename", path);
     json_object_set_uint(file, "size", raw ? round_up(size, 512) : 0);
     if (!create_typed(tool, file, errp)) {
         return false;
@@ -80,22 +84,24 @@ bool coroutine_fn img_co_make(Tool *tool, const char *filename, const char *form
     }
     JsonValue *child = json_object();
     json_object_set_string(child, "driver", "file");
-    json_object_set_string(child, "filename", filename);
+    json_object_set_string(child, "filename", path);
     json_object_set_string(image, "driver", format);
     json_object_set(image, "file", child);
     json_object_set_uint(image, "size", round_up(size, 512));
     if (!create_typed(tool, image, errp)) {
-        delete_half_made(filename);
+        delete_half_made(path);
         return false;
     }
     return true;
 }
 
 bool coroutine_fn img_co_create_file(Tool *tool, const char *filename, const char *format,
-                                     JsonValue *options, uint64_t size, bool quiet)
+                                     JsonValue *options, uint64_t size, bool quiet,
+                                     const char *doing)
 {
     GError *error = NULL;
-    bool ok = img_options_check(format, options, &error);
+    g_autofree char *path = open_create_path(filename, &error);
+    bool ok = path && img_options_check(format, options, &error);
     if (ok && !quiet) {
         img_options_announce(filename, format, options, size);
     }
@@ -106,7 +112,8 @@ bool coroutine_fn img_co_create_file(Tool *tool, const char *filename, const cha
             g_error_free(error);
             return false;
         }
-        tool_error(tool, "%s: %s", filename, error->message);
+        tool_error(tool, "%s: %s%s%s%s", filename, doing ? doing : "", doing ? format : "",
+                   doing ? ": " : "", error->message);
         g_error_free(error);
         return false;
     }
@@ -135,10 +142,7 @@ static int64_t coroutine_fn backing_size(Tool *tool, const char *filename,
                                          const JsonValue *options)
 {
     const char *backing = text_option(options, "backing_file");
-    g_autofree char *dir = g_path_get_dirname(filename);
-    g_autofree char *path = g_path_is_absolute(backing) || !strchr(filename, '/')
-                                ? g_strdup(backing)
-                                : g_build_filename(dir, backing, NULL);
+    g_autofree char *path = open_backing_name(filename, backing);
     ImageOpenOptions o = {.format = text_option(options, "backing_fmt"), .force_share = true};
     GError *error = NULL;
     BlockNode *node = node_co_open_image(tool->graph, path, &o, &error);
@@ -190,6 +194,10 @@ static int coroutine_fn create_image(Tool *tool, const char *filename, const cha
         }
         size = (int64_t)bytes;
     }
+    if (backing && !backing[0]) {
+        tool_error(tool, "%s: Expected backing file name, got empty string", filename);
+        return 1;
+    }
     if (backing && strcmp(backing, filename) == 0) {
         tool_error(tool, "%s: Error: Trying to create an image with the same filename as the "
                          "backing file", filename);
@@ -202,11 +210,18 @@ static int coroutine_fn create_image(Tool *tool, const char *filename, const cha
         }
         size = size < 0 ? below : size;
     }
+    if (backing && unsafe && !text_option(options, "backing_fmt") &&
+        g_strcmp0(getenv("QEMU_IMG_COMPAT"), "2.12") != 0) {
+        tool_error(tool, "%s: Backing file specified without backing format", filename);
+        return 1;
+    }
     if (size < 0) {
         tool_error(tool, "%s: Image creation needs a size parameter", filename);
         return 1;
     }
-    return img_co_create_file(tool, filename, format, options, (uint64_t)size, quiet) ? 0 : 1;
+    return img_co_create_file(tool, filename, format, options, (uint64_t)size, quiet, NULL)
+               ? 0
+               : 1;
 }
 
 int coroutine_fn img_create(Tool *tool, int argc, char **argv)
@@ -214,7 +229,7 @@ int coroutine_fn img_create(Tool *tool, int argc, char **argv)
     static const struct option longs[] = {{"object", required_argument, NULL, OPT_OBJECT},
                                           {NULL, 0, NULL, 0}};
     g_autoptr(JsonValue) options = json_object();
-    const char *format = "raw";
+    const char *format = "raw", *backing = NULL, *backing_format = NULL;
     bool quiet = false, unsafe = false, help = false;
     int c;
 
@@ -222,10 +237,10 @@ int coroutine_fn img_create(Tool *tool, int argc, char **argv)
     while ((c = getopt_long(argc, argv, ":F:b:f:o:qu", longs, NULL)) != -1) {
         switch (c) {
         case 'F':
-            json_object_set_string(options, "backing_fmt", optarg);
+            backing_format = optarg;
             break;
         case 'b':
-            json_object_set_string(options, "backing_file", optarg);
+            backing = optarg;
             break;
         case 'f':
             format = optarg;
@@ -243,10 +258,18 @@ int coroutine_fn img_create(Tool *tool, int argc, char **argv)
             unsafe = true;
             break;
         case OPT_OBJECT:
-            break;
+            tool_refuse_object(tool, optarg);
+            return 1;
         default:
             return img_bad_option(tool, c, argv);
         }
+    }
+    /* compat: -b and -F count, wherever they stand */
+    if (backing) {
+        json_object_set_string(options, "backing_file", backing);
+    }
+    if (backing_format) {
+        json_object_set_string(options, "backing_fmt", backing_format);
     }
     if (help) {
         img_options_help(format);
@@ -266,6 +289,29 @@ int coroutine_fn img_create(Tool *tool, int argc, char **argv)
     return create_image(tool, filename, format, options, size, quiet, unsafe);
 }
 
+static bool resize_mode(Tool *tool, const char *text, PreallocMode *ret)
+{
+    for (int mode = 0; mode < PREALLOC_MODE__MAX; mode++) {
+        if (strcmp(PreallocMode_str((PreallocMode)mode), text) == 0) {
+            *ret = (PreallocMode)mode;
+            return true;
+        }
+    }
+    tool_error(tool, "Invalid preallocation mode '%s'", text);
+    return false;
+}
+
+static bool resize_may_preallocate(const BlockNode *node, PreallocMode mode, GError **errp)
+{
+    if (mode == PREALLOC_MODE_METADATA && strcmp(node_driver_name(node), "raw") == 0) {
+        error_set(errp, "Unsupported preallocation mode: %s", PreallocMode_str(mode));
+    } else {
+        error_set(errp, "Preallocation of what a resize adds (%s) is not supported yet",
+                  PreallocMode_str(mode));
+    }
+    return false;
+}
+
 int coroutine_fn img_resize(Tool *tool, int argc, char **argv)
 {
     static const struct option longs[] = {{"shrink", no_argument, NULL, OPT_SHRINK},
@@ -276,8 +322,14 @@ int coroutine_fn img_resize(Tool *tool, int argc, char **argv)
                                           {NULL, 0, NULL, 0}};
     ImageOpenOptions o = {.writable = true};
     bool quiet = false, shrink = false, image_opts = false;
+    PreallocMode mode = PREALLOC_MODE_OFF;
     int c;
 
+    if (argc == 2 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0)) {
+        optind = 2;
+        optopt = 'h';
+        return img_bad_option(tool, '?', argv);
+    }
     if (argc < 3) {
         return img_usage_error(tool, "Not enough arguments");
     }
@@ -299,7 +351,12 @@ int coroutine_fn img_resize(Tool *tool, int argc, char **argv)
             image_opts = true;
             break;
         case OPT_OBJECT:
+            tool_refuse_object(tool, optarg);
+            return 1;
         case OPT_PREALLOCATION:
+            if (!resize_mode(tool, optarg, &mode)) {
+                return 1;
+            }
             break;
         default:
             return img_bad_option(tool, c, argv);
@@ -309,11 +366,10 @@ int coroutine_fn img_resize(Tool *tool, int argc, char **argv)
         return img_usage_error(tool, "Expecting image file name and size");
     }
     int relative = text[0] == '+' ? 1 : text[0] == '-' ? -1 : 0;
-    int64_t size = tool_parse_size(text + (relative != 0));
-    if (size < 0) {
-        GError *bad = NULL;
-        img_option_size("size", text + (relative != 0), &(uint64_t){0}, &bad);
-        tool_error_free(tool, bad);
+    GError *error = NULL;
+    uint64_t size;
+    if (!img_option_size("size", text + (relative != 0), &size, &error)) {
+        tool_error_free(tool, error);
         return 1;
     }
     Image image;
@@ -321,11 +377,18 @@ int coroutine_fn img_resize(Tool *tool, int argc, char **argv)
         return 1;
     }
     int64_t now = (int64_t)port_length(image.port);
-    int64_t total = relative ? now + relative * size : size;
-    GError *error = NULL;
+    /* compat: sizes beyond 2^63 wrap to "not positive" */
+    int64_t total = (int64_t)(relative == 0  ? size
+                              : relative > 0 ? (uint64_t)now + size
+                                             : (uint64_t)now - size);
     int status = 1;
     if (total <= 0) {
         tool_error(tool, "New image size must be positive");
+    } else if (total <= now && mode != PREALLOC_MODE_OFF) {
+        tool_error(tool, "Preallocation can only be used for growing images");
+    } else if (mode != PREALLOC_MODE_OFF &&
+               !resize_may_preallocate(image.node, mode, &error)) {
+        tool_error_free(tool, error);
     } else if (total < now && !shrink) {
         tool_error(tool, "Use the --shrink option to perform a shrink operation.");
         fprintf(stderr, "qemu-img: warning: Shrinking an image will delete all data beyond "

@@ -64,7 +64,10 @@ static bool map_continues(const MapOutput *out, const BlockExtent *next)
 static bool map_size(Tool *tool, const char *what, const char *text, int64_t *ret)
 {
     *ret = tool_parse_size(text);
-    if (*ret < 0) {
+    if (*ret == -ERANGE) {
+        tool_error(tool, "Invalid %s specified. Must be between 0 and %" G_GINT64_FORMAT ".",
+                   what, INT64_MAX);
+    } else if (*ret < 0) {
         tool_error(tool, "Invalid %s specified. You may use k, M, G, T, P or E suffixes for",
                    what);
         tool_error(tool, "kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
@@ -235,6 +238,7 @@ static int coroutine_fn compare_range(Compare *c, uint64_t pos, uint64_t end)
             return 4;
         }
         pos += len;
+        tool_progress(c->tool, 100.0 * (double)pos / (double)end);
     }
     return 0;
 }
@@ -279,6 +283,9 @@ static int coroutine_fn compare_images(Compare *c)
             printf("Warning: Image size mismatch!\n");
         }
         status = compare_tail(c, len1 > len0, min_u64(len0, len1), max_u64(len0, len1));
+    }
+    if (status == 0) {
+        tool_progress(c->tool, 100);
     }
     if (status == 0 && !c->quiet) {
         printf("Images are identical.\n");
@@ -326,6 +333,7 @@ int coroutine_fn img_compare(Tool *tool, int argc, char **argv)
             image_opts = true;
             break;
         case 'p':
+            tool->progress = true;
             break;
         case OPT_OBJECT:
             tool_refuse_object(tool, optarg);
@@ -334,6 +342,7 @@ int coroutine_fn img_compare(Tool *tool, int argc, char **argv)
             return img_bad_option(tool, c, argv);
         }
     }
+    tool->progress &= !cmp.quiet;
     if (optind != argc - 2) {
         return img_usage_error(tool, "Expecting two image file names");
     }
@@ -348,8 +357,10 @@ int coroutine_fn img_compare(Tool *tool, int argc, char **argv)
     cmp.buf[0] = disk_buffer_try_alloc(4096, COMPARE_BYTES);
     cmp.buf[1] = disk_buffer_try_alloc(4096, COMPARE_BYTES);
     if (cmp.buf[0] && cmp.buf[1]) {
+        tool_progress(tool, 0);
         status = compare_images(&cmp);
     }
+    tool_progress_end(tool);
     disk_buffer_free(cmp.buf[0]);
     disk_buffer_free(cmp.buf[1]);
     image_co_close(&cmp.image[0]);

@@ -28,7 +28,11 @@ static const struct {
     {"resize", img_resize, "[-f fmt] [--shrink] [-q] filename [+|-]size"},
 };
 
-static void usage(void)
+/* stock's other commands */
+static const char *const not_built[] = {"amend", "bench",   "bitmap",
+                                        "dd",    "measure", "snapshot"};
+
+static void img_usage(void)
 {
     printf("usage: qemu-img command [command options]\n"
            "QEMU disk image utility of qemu-dp\n\nCommands:\n");
@@ -49,6 +53,11 @@ int img_usage_error(const Tool *tool, const char *fmt, ...)
 
 int img_bad_option(const Tool *tool, int c, char **argv)
 {
+    const char *text = argv[optind - 1];
+    if (strcmp(text, "--help") == 0 || (text[0] == '-' && text[1] != '-' && optopt == 'h')) {
+        img_usage();
+        return 0;
+    }
     return img_usage_error(tool, c == ':' ? "missing argument for option '%s'"
                                           : "unrecognized option '%s'", argv[optind - 1]);
 }
@@ -135,7 +144,7 @@ static int coroutine_fn main_entry(Tool *tool)
     }
     const char *name = tool->argv[1];
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
-        usage();
+        img_usage();
         return 0;
     }
     if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) {
@@ -145,6 +154,12 @@ static int coroutine_fn main_entry(Tool *tool)
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
         if (strcmp(commands[i].name, name) == 0) {
             return commands[i].fn(tool, tool->argc - 1, tool->argv + 1);
+        }
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(not_built); i++) {
+        if (strcmp(not_built[i], name) == 0) {
+            tool_error(tool, "The command '%s' is not supported yet", name);
+            return 1;
         }
     }
     if (name[0] == '-') {

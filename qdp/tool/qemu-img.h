@@ -50,14 +50,16 @@ void img_options_translate(const char *format, const JsonValue *options, JsonVal
                            JsonValue *image);
 bool img_option_size(const char *name, const char *text, uint64_t *ret, GError **errp);
 
-/* What create and convert share: make @filename of @format with string options. */
+/* What create and convert share: make @filename of @format with string options. @doing, if
+ * any, and the format stand before the error. */
 bool coroutine_fn img_co_create_file(Tool *tool, const char *filename, const char *format,
-                                     JsonValue *options, uint64_t size, bool quiet);
+                                     JsonValue *options, uint64_t size, bool quiet,
+                                     const char *doing);
 /* The same as GError. */
 bool coroutine_fn img_co_make(Tool *tool, const char *filename, const char *format,
                               const JsonValue *options, uint64_t size, GError **errp);
 
 enum { OPT_OUTPUT = 256, OPT_OBJECT, OPT_IMAGE_OPTS, OPT_BACKING_CHAIN, OPT_TARGET_IMAGE_OPTS,
-       OPT_SHRINK, OPT_PREALLOCATION, OPT_START, OPT_MAX_LENGTH };
+       OPT_SHRINK, OPT_PREALLOCATION, OPT_START, OPT_MAX_LENGTH, OPT_NOT_BUILT };
 
 #endif

@@ -34,7 +34,7 @@ static void start(LoopWork *work)
 int tool_run(const char *name, int argc, char **argv, int (*main)(Tool *tool))
 {
     g_autoptr(GError) error = NULL;
-    Tool tool = {.name = name, .argc = argc, .argv = argv, .main = main, .status = 1};
+    Tool tool = {.name = name, .argc = argc, .argv = argv, .main = main, .status = 1, .progress_shown = -1};
 
     ablate_from_environment();
     tool.loop = loop_new(LOOP_AUTO, &error);
@@ -90,11 +90,12 @@ static int suffix_shift(char c)
     return at ? (int)(at - letters) * 10 : -1;
 }
 
-int64_t tool_parse_size(const char *text)
+int tool_parse_size_u64(const char *text, uint64_t *ret)
 {
     char *end;
     int shift = 0;
 
+    text += text[0] == '+'; /* compat: as strtoull takes it */
     if (!g_ascii_isdigit(text[0])) {
         return -EINVAL;
     }
@@ -115,12 +116,41 @@ int64_t tool_parse_size(const char *text)
             return -EINVAL;
         }
     }
-    if (shift && whole > (UINT64_C(1) << 63) >> shift) {
+    if (fraction != 0 && shift == 0) { /* a part of a byte */
+        return -EINVAL;
+    }
+    if (shift && whole > UINT64_MAX >> shift) {
         return -ERANGE;
     }
     double extra = fraction * (double)(UINT64_C(1) << shift);
-    uint64_t bytes = (whole << shift) + (uint64_t)(extra + 0.5);
-    return bytes > INT64_MAX ? -ERANGE : (int64_t)bytes;
+    *ret = (whole << shift) + (uint64_t)(extra + 0.5);
+    return 0;
+}
+
+int64_t tool_parse_size(const char *text)
+{
+    uint64_t bytes;
+    int ret = tool_parse_size_u64(text, &bytes);
+    return ret < 0 ? ret : bytes > INT64_MAX ? -ERANGE : (int64_t)bytes;
+}
+
+void tool_progress(Tool *tool, double percent)
+{
+    if (!tool->progress || (percent < 100 && percent < tool->progress_shown + 1 &&
+                            tool->progress_shown >= 0)) {
+        return;
+    }
+    tool->progress_shown = percent;
+    printf("    (%.2f/100%%)\r", percent);
+    fflush(stdout);
+}
+
+void tool_progress_end(Tool *tool)
+{
+    if (tool->progress) {
+        tool->progress = false;
+        printf("\n");
+    }
 }
 
 char *tool_size_text(uint64_t bytes)

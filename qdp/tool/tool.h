@@ -19,6 +19,8 @@ typedef struct Tool {
     int status; /* of the process */
     int (*main)(struct Tool *tool);
     LoopWork start;
+    bool progress;         /* -p: tool_progress() says how far */
+    double progress_shown; /* percent; < 0: nothing yet */
 } Tool;
 
 /* Run @main in a coroutine on a loop with an empty graph; the process's exit status. */
@@ -34,6 +36,13 @@ void tool_refuse_object(const Tool *tool, const char *arg);
 
 /* Bytes of "64k", "1.5G", "4096"; -EINVAL (not a number) or -ERANGE. */
 int64_t tool_parse_size(const char *text);
+/* The same up to 2^64 - 1; 0, -EINVAL or -ERANGE. */
+int tool_parse_size_u64(const char *text, uint64_t *ret);
+
+/* "    (12.50/100%)" over itself on stdout, if tool->progress says so and it changed by a
+ * percent; tool_progress_end() goes to the next line. */
+void tool_progress(Tool *tool, double percent);
+void tool_progress_end(Tool *tool);
 /* "64 MiB": three significant digits, as qemu-img prints. Caller frees. */
 char *tool_size_text(uint64_t bytes);
 
