@@ -319,7 +319,7 @@ static bool parse_options(Tool *tool, int argc, char **argv, ConvertOptions *o)
             tool_refuse_object(tool, optarg);
             return false;
         default:
-            o->status = img_bad_option(tool, c, argv);
+            img_bad_option(tool, c, argv);
             return false;
         }
     }

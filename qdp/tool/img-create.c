@@ -325,11 +325,6 @@ int coroutine_fn img_resize(Tool *tool, int argc, char **argv)
     PreallocMode mode = PREALLOC_MODE_OFF;
     int c;
 
-    if (argc == 2 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0)) {
-        optind = 2;
-        optopt = 'h';
-        return img_bad_option(tool, '?', argv);
-    }
     if (argc < 3) {
         return img_usage_error(tool, "Not enough arguments");
     }

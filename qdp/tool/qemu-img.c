@@ -53,11 +53,6 @@ int img_usage_error(const Tool *tool, const char *fmt, ...)
 
 int img_bad_option(const Tool *tool, int c, char **argv)
 {
-    const char *text = argv[optind - 1];
-    if (strcmp(text, "--help") == 0 || (text[0] == '-' && text[1] != '-' && optopt == 'h')) {
-        img_usage();
-        return 0;
-    }
     return img_usage_error(tool, c == ':' ? "missing argument for option '%s'"
                                           : "unrecognized option '%s'", argv[optind - 1]);
 }
@@ -143,9 +138,11 @@ static int coroutine_fn main_entry(Tool *tool)
         return 1;
     }
     const char *name = tool->argv[1];
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
-        img_usage();
-        return 0;
+    for (int i = 1; i < tool->argc && strcmp(tool->argv[i], "--") != 0; i++) {
+        if (strcmp(tool->argv[i], "--help") == 0 || strcmp(tool->argv[i], "-h") == 0) {
+            img_usage();
+            return 0;
+        }
     }
     if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) {
         printf("qemu-img version 7.2.0 (qemu-dp %s)\n", QDP_VERSION);
