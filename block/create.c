@@ -67,7 +67,7 @@ static bool create_file(const Graph *graph, const BlockdevCreateOptionsFile *o, 
         error_set_errno(errp, errno, "Could not create '%s'", o->filename);
         return false;
     }
-    if (!file_may_create(graph, fd, o->filename, errp)) {
+    if (!file_may_create(graph, fd, errp)) {
         close(fd);
         return false;
     }

@@ -210,14 +210,13 @@ static bool is_open_here(const Graph *graph, int fd)
     return false;
 }
 
-bool file_may_create(const Graph *graph, int fd, const char *path, GError **errp)
+bool file_may_create(const Graph *graph, int fd, GError **errp)
 {
     /* who unshares writing (1) or resizing (3), or may resize */
     if (is_open_here(graph, fd) || is_locked(fd, UNSHARED_BASE + 1) ||
         is_locked(fd, UNSHARED_BASE + 3) || is_locked(fd, HAS_BASE + 3) ||
         other_holder(fd, WRITER_AREA) || other_holder(fd, READER_AREA)) {
-        error_set(errp, "Failed to get \"write\" lock\nIs another process using the image "
-                        "[%s]?", path);
+        error_set(errp, "Failed to get \"write\" lock");
         return false;
     }
     return true;

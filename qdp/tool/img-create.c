@@ -112,6 +112,11 @@ bool coroutine_fn img_co_create_file(Tool *tool, const char *filename, const cha
             g_error_free(error);
             return false;
         }
+        if (g_str_has_suffix(error->message, "\" lock")) { /* compat: its hint */
+            g_autofree char *text = error->message;
+            error->message = g_strdup_printf("%s\nIs another process using the image [%s]?", text,
+                                             filename);
+        }
         tool_error(tool, "%s: %s%s%s%s", filename, doing ? doing : "", doing ? format : "",
                    doing ? ": " : "", error->message);
         g_error_free(error);

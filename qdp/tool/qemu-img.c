@@ -14,17 +14,18 @@ static const struct {
     ImgCommand *fn;
     const char *args;
 } commands[] = {
-    {"check", img_check, "[-f fmt] [-r leaks|all] [-U] [-q] [--output=human|json] filename"},
+    {"check", img_check, "[-f fmt] [-r leaks|all] [-T cache] [-U] [-q] [--output=human|json] filename"},
     {"commit", img_commit, "[-f fmt] [-t cache] [-b base] [-d] [-p] [-q] filename"},
-    {"compare", img_compare, "[-f fmt] [-F fmt] [-s] [-q] [-U] filename1 filename2"},
+    {"compare", img_compare, "[-f fmt] [-F fmt] [-T cache] [-s] [-p] [-q] [-U] filename1 filename2"},
     {"convert", img_convert,
-     "[-f fmt] [-O fmt] [-o options] [-B backing] [-F fmt] [-n] [-q] [-p] [-t cache] "
-     "[-T cache] [-m n] [-W] [-S size] filename output"},
+     "[-f fmt] [-O fmt] [-o options] [-B backing -F fmt] [-n] [-q] [-p] [-t cache] "
+     "[-T cache] [-m n] [-W] [-C] [-U] [-S size] [--target-is-zero] [--target-image-opts] "
+     "filename [filename2 ...] output"},
     {"create", img_create,
-     "[-f fmt] [-b backing] [-F fmt] [-u] [-o options] [-q] filename [size]"},
+     "[-f fmt] [-b backing -F fmt] [-u] [-o options] [-q] filename [size]"},
     {"info", img_info, "[-f fmt] [--output=human|json] [--backing-chain] [-U] filename"},
-    {"map", img_map, "[-f fmt] [--output=human|json] [-U] filename"},
-    {"rebase", img_rebase, "-u [-f fmt] [-b backing] [-F fmt] [-q] filename"},
+    {"map", img_map, "[-f fmt] [-s offset] [-l length] [--output=human|json] [-U] filename"},
+    {"rebase", img_rebase, "-u [-f fmt] [-b backing -F fmt] [-t cache] [-T cache] [-p] [-q] [-U] filename"},
     {"resize", img_resize, "[-f fmt] [--shrink] [-q] filename [+|-]size"},
 };
 
@@ -39,6 +40,8 @@ static void img_usage(void)
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
         printf("  %s %s\n", commands[i].name, commands[i].args);
     }
+    printf("\nAll but create and rebase take --image-opts: the file name is a list of options.\n"
+           "create and convert: -o help lists the options of a format. Formats: qcow2 raw\n");
 }
 
 int img_usage_error(const Tool *tool, const char *fmt, ...)
