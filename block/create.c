@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "block/base/error.h"
-#include "block/driver/file.h"
 #include "block/graph-private.h"
 #include "block/open-private.h"
 

@@ -205,6 +205,9 @@ const BlockDriver *driver_probe(const uint8_t *head, size_t len);
 /* The format of an image that begins with @head, of those that we know by sight only; NULL:
  * none of them. */
 const char *driver_probe_foreign(const uint8_t *head, size_t len);
+/* May the file of @fd be emptied to make an image? Not while a node of ours or
+ * another program has it (driver/file-lock.c: stock's bytes, and those of our daemons). */
+bool file_may_create(const Graph *graph, int fd, GError **errp);
 
 /* ---- children (edge.c, open.c) ---- */
 /* Open the child that @ref names or describes and attach it as @role; NULL and *errp. */

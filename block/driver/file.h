@@ -28,9 +28,6 @@ bool file_lock(const BlockNode *node, const FileState *s, int fd, bool writer,
 /* A second node of this process may have the file open (idle nodes hurt nobody), but only
  * one may write it. */
 bool file_may_write(const BlockNode *node, const FileState *s, GError **errp);
-/* May the file of @fd be emptied to make an image? Not while a node of ours or
- * another program has it (stock's bytes, and those of our daemons). */
-bool file_may_create(const Graph *graph, int fd, GError **errp);
 /* Weaken (to a reader's) or drop the lock of an fd that is about to be replaced. */
 void file_lock_weaken(const BlockNode *node, const FileState *s, int fd,
                       bool keep_reader);
