@@ -34,7 +34,8 @@ static void start(LoopWork *work)
 int tool_run(const char *name, int argc, char **argv, int (*main)(Tool *tool))
 {
     g_autoptr(GError) error = NULL;
-    Tool tool = {.name = name, .argc = argc, .argv = argv, .main = main, .status = 1, .progress_shown = -1};
+    Tool tool = {.name = name, .argc = argc, .argv = argv, .main = main, .status = 1,
+                 .progress_shown = -1};
 
     ablate_from_environment();
     tool.loop = loop_new(LOOP_AUTO, &error);
