@@ -18,8 +18,10 @@
  * one area for readers and one for writers; the bytes of our own process do not count:
  * there a second node may have the file, but only one may write it (file_may_write).
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -33,6 +35,7 @@
 #define AREA_LEN      (INT64_C(1) << (PID_BITS + 30))
 #define HAS_BASE      100
 #define UNSHARED_BASE 200
+#define GONE_MS       2000 /* a killed daemon's ring is taken apart by then */
 
 static bool set_lock(int fd, short type, off_t start, off_t len)
 {
@@ -77,16 +80,30 @@ static int64_t other_holder(int fd, int64_t area)
     return 0;
 }
 
+/* Who stands against us, 0: nobody.  The file of a killed daemon is its ring's for a moment
+ * longer than the process lives, its lock with it: we wait, for the kernel and not long. */
+static int64_t adversary(int fd, bool writer)
+{
+    for (int ms = 0;; ms++) {
+        int64_t holder = other_holder(fd, WRITER_AREA);
+        if (!holder && writer) {
+            holder = other_holder(fd, READER_AREA);
+        }
+        bool gone = holder && kill((pid_t)holder, 0) < 0 && errno == ESRCH;
+        if (!gone || ms == GONE_MS) {
+            return holder;
+        }
+        g_usleep(1000);
+    }
+}
+
 static bool lock_our_way(const FileState *s, int fd, bool writer, GError **errp)
 {
     int64_t area = writer ? WRITER_AREA : READER_AREA;
     if (!set_lock(fd, F_RDLCK, area + own_place(), 1)) {
         return true; /* a file system without locks: stock goes on as well */
     }
-    int64_t holder = other_holder(fd, WRITER_AREA);
-    if (!holder && writer) {
-        holder = other_holder(fd, READER_AREA);
-    }
+    int64_t holder = adversary(fd, writer);
     if (holder) {
         set_lock(fd, F_UNLCK, area + own_place(), 1);
         error_set(errp, "Failed to get \"%s\" lock: '%s' is held by the qemu-dp with process "
