@@ -32,6 +32,8 @@ typedef struct LoopBackend {
     /* Submit everything, wait up to timeout_ns (-1: for ever, 0: do not wait) and run
      * the callbacks of what completed. False: nothing had. */
     bool (*turn)(Loop *loop, int64_t timeout_ns);
+    /* Has turn() something to do now? Told without a system call. NULL: unknown. */
+    bool (*pending)(Loop *loop);
 } LoopBackend;
 
 extern const LoopBackend loop_backend_uring;
@@ -50,6 +52,7 @@ struct Loop {
     ListLink work;  /* LoopWork.link */
     ListLink hooks; /* LoopWork.link */
     ListLink sends;         /* SockOp.link: to be tried at the end of the turn */
+    ListLink receives;      /* SockOp.link: the backend's at the end of the turn */
     ListLink cancelled;     /* SockOp.link: to be ended with -ECANCELED */
     ListLink disk_pending;  /* DiskOp.link: to be started in stage 3 */
     ListLink disk_finished; /* DiskOp.link: done to be called in stage 3 */
@@ -62,7 +65,8 @@ struct Loop {
         unsigned grow, shrink;
     } poll;
     struct {
-        bool wanted;   /* before the next sleep: loop_last_look() */
+        SockOp *op;    /* before the next sleep: sock_last_look() */
+        unsigned only; /* looks at the socket alone, where pending is unknown */
         unsigned vain; /* in a row */
         unsigned skip; /* so many chances are not taken */
     } look;
@@ -100,6 +104,10 @@ bool loop_disk_stage(Loop *loop);
 
 /* sock.c: try all sends, end what was cancelled; false when there was nothing. */
 bool sock_stage(Loop *loop);
+/* Give the backend the receives that were started, but for @held (NULL: all of them). */
+void sock_stage_receives(Loop *loop, const SockOp *held);
+/* A receive that is held: true when it ended and fn was called. */
+bool sock_op_try_receive(SockOp *op);
 /* Now, without waiting. attempt: bytes or -errno. try_send: true when it ended and fn
  * was called. */
 ssize_t sock_op_attempt(SockOp *op);

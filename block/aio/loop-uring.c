@@ -60,7 +60,9 @@ typedef struct UringState {
     struct io_uring ring;
     ListLink polls;  /* Poll.link: all that wait in the kernel */
     GArray *aside;   /* Aside: U3; NULL until needed */
-    bool poll_first; /* IORING_RECVSEND_POLL_FIRST is known (5.19) */
+    /* The kernel is 5.19 or later: it knows IORING_RECVSEND_POLL_FIRST, and the ring shows
+     * what is pending (IORING_SETUP_TASKRUN_FLAG). */
+    bool is_519;
     bool table_tried; /* the table of files was made, or there is none */
     uint64_t free_slots; /* bits: places of the table */
 } UringState;
@@ -124,14 +126,15 @@ static int make_ring(struct io_uring *ring, unsigned flags, struct io_uring_para
     return ret;
 }
 
-static int setup_ring(struct io_uring *ring, bool *ret_poll_first)
+static int setup_ring(struct io_uring *ring, bool *ret_is_519)
 {
     static const unsigned ladder[] = {
 #if defined(IORING_SETUP_SINGLE_ISSUER) && defined(IORING_SETUP_DEFER_TASKRUN)
-        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+            IORING_SETUP_TASKRUN_FLAG,
 #endif
 #ifdef IORING_SETUP_COOP_TASKRUN
-        IORING_SETUP_COOP_TASKRUN,
+        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 #endif
         0,
     };
@@ -139,7 +142,7 @@ static int setup_ring(struct io_uring *ring, bool *ret_poll_first)
     for (unsigned i = 0; i < G_N_ELEMENTS(ladder) && ret == -EINVAL; i++) {
         struct io_uring_params params;
         ret = make_ring(ring, ladder[i], &params);
-        *ret_poll_first = ladder[i] != 0; /* came with COOP_TASKRUN */
+        *ret_is_519 = ladder[i] != 0; /* or later: COOP_TASKRUN came then */
         if (ret == 0 && !(params.features & IORING_FEAT_NODROP)) {
             io_uring_queue_exit(ring); /* completions could be lost */
             return -ENOSYS;
@@ -151,7 +154,7 @@ static int setup_ring(struct io_uring *ring, bool *ret_poll_first)
 static bool uring_init(Loop *loop, GError **errp)
 {
     UringState *be = g_new0(UringState, 1);
-    int ret = setup_ring(&be->ring, &be->poll_first);
+    int ret = setup_ring(&be->ring, &be->is_519);
     if (ret < 0) {
         error_set_errno(errp, -ret, "Could not create an io_uring");
         g_free(be);
@@ -301,7 +304,7 @@ static void uring_sock_start(SockOp *op)
             msg->msg_iovlen = niov; /* receiving less is allowed */
             io_uring_prep_recvmsg(sqe, op->fd, msg, 0);
         }
-        if (op->engine == &sock_drained && be->poll_first) {
+        if (op->engine == &sock_drained && be->is_519) {
             sqe->ioprio |= IORING_RECVSEND_POLL_FIRST; /* save the vain attempt */
         }
     }
@@ -503,6 +506,16 @@ static void submit_and_wait(struct io_uring *ring, int64_t timeout_ns)
     }
 }
 
+static bool uring_pending(Loop *loop)
+{
+    UringState *be = loop->be;
+    const unsigned told = IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW;
+
+    return !be->is_519 || (be->aside && be->aside->len) || io_uring_sq_ready(&be->ring) ||
+           io_uring_cq_ready(&be->ring) ||
+           (__atomic_load_n(be->ring.sq.kflags, __ATOMIC_ACQUIRE) & told);
+}
+
 static bool uring_turn(Loop *loop, int64_t timeout_ns)
 {
     UringState *be = loop->be;
@@ -541,4 +554,5 @@ const LoopBackend loop_backend_uring = {
     .disk_start = uring_disk_start,
     .disk_forget = uring_disk_forget,
     .turn = uring_turn,
+    .pending = uring_pending,
 };

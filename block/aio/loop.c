@@ -30,6 +30,7 @@
 #define TRIM_TURNS 100
 #define POLL_FIRST_NS 4000 /* the first step when polling grows */
 #define LOOK_NS 15000
+#define LOOKS_ONLY 8 /* at a socket, for one at the backend */
 #define LOOK_VAIN_MAX 6
 
 static void trim_fired(LoopTimer *timer);
@@ -114,6 +115,7 @@ Loop *loop_new(LoopKind kind, GError **errp)
     list_init(&loop->work);
     list_init(&loop->hooks);
     list_init(&loop->sends);
+    list_init(&loop->receives);
     list_init(&loop->cancelled);
     list_init(&loop->disk_pending);
     list_init(&loop->disk_finished);
@@ -244,8 +246,29 @@ static void adapt_poll(Loop *loop, int64_t waited_ns)
     }
 }
 
+/* Look once, without waiting: for whatever the backend has, and for @held (may be NULL), a
+ * receive that it does not have yet. True: something came. */
+static bool look_once(Loop *loop, SockOp *held)
+{
+    const LoopBackend *backend = loop->backend;
+    bool due = backend->pending ? backend->pending(loop)
+                                : !held || loop->look.only++ % LOOKS_ONLY == 0;
+
+    loop->stats.polls++;
+    if (due && (backend->turn(loop, 0) || has_ready(loop))) {
+        return true;
+    }
+    return held && sock_op_try_receive(held);
+}
+
+static void wait_at_last(Loop *loop, int64_t timeout_ns)
+{
+    sock_stage_receives(loop, NULL);
+    loop->backend->turn(loop, timeout_ns);
+}
+
 /* Wait without sleeping for a while: waking a thread costs more than most requests. */
-static void poll_and_wait(Loop *loop, int64_t timeout_ns)
+static void poll_and_wait(Loop *loop, int64_t timeout_ns, SockOp *held)
 {
     int64_t start = loop_clock_read();
     int64_t budget = loop->poll.now_ns;
@@ -254,14 +277,14 @@ static void poll_and_wait(Loop *loop, int64_t timeout_ns)
         budget = MIN(budget, timeout_ns);
     }
     for (int64_t now = start; now - start < budget; now = loop_clock_read()) {
-        loop->stats.polls++;
-        if (loop->backend->turn(loop, 0) || has_ready(loop)) {
+        if (look_once(loop, held)) {
             return;
         }
     }
     if (timeout_ns >= 0) {
         timeout_ns = MAX(timeout_ns - (loop_clock_read() - start), 0);
     }
+    sock_stage_receives(loop, NULL);
     if (loop->backend->turn(loop, timeout_ns)) {
         adapt_poll(loop, loop->now_ns - start);
     }
@@ -269,19 +292,18 @@ static void poll_and_wait(Loop *loop, int64_t timeout_ns)
 
 /* Sleeping and being woken costs both sides more than a peer that is quick needs to come
  * back. Where it is not quick the looks become rare: one in 64. */
-static void look_and_wait(Loop *loop, int64_t timeout_ns)
+static void look_and_wait(Loop *loop, int64_t timeout_ns, SockOp *held)
 {
     if (loop->look.skip) {
         loop->look.skip--;
-        loop->backend->turn(loop, timeout_ns);
+        wait_at_last(loop, timeout_ns);
         return;
     }
     int64_t start = loop_clock_read(), looked = 0;
     loop->stats.looks++;
     int64_t budget = timeout_ns < 0 ? LOOK_NS : MIN(timeout_ns, LOOK_NS);
     while (looked < budget) {
-        loop->stats.polls++;
-        if (loop->backend->turn(loop, 0) || has_ready(loop)) {
+        if (look_once(loop, held)) {
             loop->look.vain = 0;
             return;
         }
@@ -289,7 +311,7 @@ static void look_and_wait(Loop *loop, int64_t timeout_ns)
     }
     loop->look.vain = MIN(loop->look.vain + 1, LOOK_VAIN_MAX);
     loop->look.skip = (1u << loop->look.vain) - 1;
-    loop->backend->turn(loop, timeout_ns < 0 ? -1 : MAX(timeout_ns - looked, 0));
+    wait_at_last(loop, timeout_ns < 0 ? -1 : MAX(timeout_ns - looked, 0));
 }
 
 static void turn(Loop *loop)
@@ -325,12 +347,14 @@ static void turn(Loop *loop)
         timeout = loop_timers_next(loop) - loop_clock_read();
         timeout = MAX(timeout, 0);
     }
-    bool look = loop->look.wanted;
-    loop->look.wanted = false;
+    SockOp *look = timeout ? loop->look.op : NULL;
+    loop->look.op = NULL;
+    SockOp *held = look && list_linked(&look->link) ? look : NULL;
+    sock_stage_receives(loop, held);
     if (timeout && loop->poll.max_ns) {
-        poll_and_wait(loop, timeout);
-    } else if (timeout && look) {
-        look_and_wait(loop, timeout);
+        poll_and_wait(loop, timeout, held);
+    } else if (look) {
+        look_and_wait(loop, timeout, held);
     } else {
         loop->backend->turn(loop, timeout);
     }
@@ -415,11 +439,6 @@ void loop_flush_schedule(Loop *loop, LoopWork *hook)
     if (!list_linked(&hook->link)) {
         list_append(&loop->hooks, &hook->link);
     }
-}
-
-void loop_last_look(Loop *loop)
-{
-    loop->look.wanted = !ablated(ABLATE_LAST_LOOK);
 }
 
 void loop_flush_soon(Loop *loop)

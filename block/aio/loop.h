@@ -83,9 +83,6 @@ void loop_flush_schedule(Loop *loop, LoopWork *hook);
 /* Enough has been produced to be worth a system call of its own: run the hooks and send as
  * soon as the running callback is back, so that the peer works while we do. */
 void loop_flush_soon(Loop *loop);
-/* A peer has got the one answer that it was waiting for: it may come back at once. Look for
- * some microseconds before this turn ends in sleep; given up by and by where it is in vain. */
-void loop_last_look(Loop *loop);
 /* Thread-safe: run @work on @loop's thread. @work must not be scheduled already. */
 void loop_post(Loop *loop, LoopWork *work);
 
@@ -133,6 +130,10 @@ void sock_recvv(SockOp *op, struct iovec *iov, int niov);
 /* Send everything (short sends are continued by the loop); result = total or -errno.
  * @iov is consumed (altered) and must stay valid until @fn. */
 void sock_sendv(SockOp *op, struct iovec *iov, int niov);
+/* The peer of @op, a receive that is pending, has got the one answer that it was waiting for:
+ * it may come back at once. Look for some microseconds before this turn ends in sleep; given up
+ * by and by where it is in vain. */
+void sock_last_look(SockOp *op);
 /* Ask for a pending op to end early; its fn is called later with -ECANCELED or its
  * true result. (shutdown(2) on the socket works as well.) */
 void sock_cancel(SockOp *op);

@@ -5,6 +5,8 @@
  * S1 a send is tried once, without waiting, at the end of the turn: a reply nearly always
  *    fits into the socket, and an operation that ends here costs neither a completion nor
  *    another turn.  What does not fit is the backend's, as every receive is.
+ *    A receive is the backend's at the end of the turn too: until then the loop may look for
+ *    it itself (sock_last_look()).
  * S2 fn is called by the loop only, never from inside sock_*() (loop.h, L1).
  * S3 descriptors that are no sockets (standard input) work by readv and writev.
  */
@@ -13,6 +15,7 @@
 #include <unistd.h>
 
 #include "block/aio/loop-private.h"
+#include "block/base/ablate.h"
 
 #define IOV_PER_CALL 1024 /* the kernel's UIO_MAXIOV */
 
@@ -39,7 +42,7 @@ static void start(SockOp *op, struct iovec *iov, int niov, bool is_send)
     if (is_send) {
         list_append(&op->loop->sends, &op->link);
     } else {
-        op->loop->backend->sock_start(op);
+        list_append(&op->loop->receives, &op->link);
     }
 }
 
@@ -91,9 +94,19 @@ bool sock_op_advance(SockOp *op, size_t bytes)
     return false;
 }
 
+void sock_last_look(SockOp *op)
+{
+    if (op->active && !ablated(ABLATE_LAST_LOOK)) {
+        op->loop->look.op = op;
+    }
+}
+
 void sock_op_end(SockOp *op, ssize_t result)
 {
     op->active = false;
+    if (op->loop->look.op == op) {
+        op->loop->look.op = NULL;
+    }
     op->fn(op, result);
 }
 
@@ -133,6 +146,36 @@ bool sock_op_try_send(SockOp *op)
     }
     sock_op_end(op, n);
     return true;
+}
+
+bool sock_op_try_receive(SockOp *op)
+{
+    ssize_t n;
+
+    op->loop->stats.system_calls++;
+    if (op->msg.msg_iovlen == 1) { /* less to look at for each vain attempt */
+        n = recv(op->fd, op->msg.msg_iov->iov_base, op->msg.msg_iov->iov_len, MSG_DONTWAIT);
+    } else {
+        n = recvmsg(op->fd, &op->msg, MSG_DONTWAIT);
+    }
+    if (n < 0 && (errno == EAGAIN || errno == EINTR || errno == ENOTSOCK)) {
+        return false; /* S3: reading from what is no socket would wait */
+    }
+    list_remove(&op->link);
+    loop_clock_update(op->loop);
+    sock_op_end(op, n < 0 ? -errno : n);
+    return true;
+}
+
+void sock_stage_receives(Loop *loop, const SockOp *held)
+{
+    list_foreach_safe(it, next, &loop->receives) {
+        SockOp *op = container_of(it, SockOp, link);
+        if (op != held) {
+            list_remove(it);
+            loop->backend->sock_start(op);
+        }
+    }
 }
 
 bool sock_stage(Loop *loop)

@@ -17,9 +17,10 @@
 #define MAX_REPLIES 256
 #define MAX_HEAD    sizeof(NbdWireOffsetHole)
 #define MAX_IOV     (2 * MAX_REPLIES)
-#define EARLY_BYTES (256u << 10) /* of data: worth a send before the turn ends */
+/* Of data: worth a send before the turn ends, at the least and at the most. */
+#define EARLY_MIN   (64u << 10)
+#define EARLY_MAX   (256u << 10)
 #define SEND_BYTES  (4u << 20) /* a larger batch would keep the first reply waiting */
-#define SHALLOW     2 /* in flight: who waits for these alone comes back soon */
 
 struct NbdSendArea {
     struct iovec iov[MAX_IOV];
@@ -178,8 +179,8 @@ void nbd_send_replies(LoopWork *work)
         add_reply(&p, slot);
         nbd_slots_append(&conn->sending, slot);
     }
-    if (n <= SHALLOW && n == conn->nb_slots) {
-        loop_last_look(conn->server->loop);
+    if (n == conn->nb_slots) { /* it waits for nothing else: it may come back soon */
+        sock_last_look(&conn->recv);
     }
     sock_sendv(&conn->send, p.iov, p.niov);
 }
@@ -209,6 +210,14 @@ void nbd_replies_sent(SockOp *op, ssize_t result)
     nbd_conn_check(conn);
 }
 
+/* A client that gets all its answers at once has nothing to send while we work, and then we
+ * have nothing to do while it writes, and both sleep. With half of them it goes on. */
+static bool is_early(const NbdConn *conn)
+{
+    uint32_t half = CLAMP(conn->nb_bytes / 2, EARLY_MIN, EARLY_MAX);
+    return conn->out_bytes >= half && !ablated(ABLATE_EARLY_SEND);
+}
+
 void nbd_slot_reply(NbdSlot *slot, int error)
 {
     NbdConn *conn = slot->conn;
@@ -223,8 +232,8 @@ void nbd_slot_reply(NbdSlot *slot, int error)
         loop_flush_schedule(conn->server->loop, &conn->flush_hook);
     }
     nbd_slots_append(&conn->out, slot);
-    conn->out_bytes += slot->reply_len;
-    if (conn->out_bytes >= EARLY_BYTES && !conn->send.active) {
+    conn->out_bytes += slot->buf_len;
+    if (is_early(conn) && !conn->send.active) {
         loop_flush_soon(conn->server->loop);
     }
 }

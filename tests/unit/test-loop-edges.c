@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -443,7 +444,7 @@ static void ping_came(SockOp *op, ssize_t result)
         loop_timer_arm(&p->timer, loop_now_ns(loop) + 200000);
         sock_recv(op, &p->byte, 1);
         if (p->look) {
-            loop_last_look(loop);
+            sock_last_look(op);
         }
     } else {
         loop_stop(loop);
@@ -520,6 +521,102 @@ static void test_last_look(gconstpointer opaque)
     loop_end();
 }
 
+/* ---- a peer that always comes back at once ---- */
+
+#define QUICK_ROUNDS 20000
+
+typedef struct Quick {
+    SockOp recv;
+    LoopFd other; /* must be heard while the peer is quick */
+    LoopTimer timer;
+    int peer, rounds, other_at, timer_at;
+    uint8_t byte;
+} Quick;
+
+static void *quick_peer(void *opaque)
+{
+    const Quick *quick = opaque;
+    ssize_t n = 1;
+    char byte;
+
+    while (n) { /* busy, as a client is that polls */
+        n = recv(quick->peer, &byte, 1, MSG_DONTWAIT);
+        if (n > 0) {
+            n = send(quick->peer, &byte, 1, MSG_NOSIGNAL);
+        }
+    }
+    return NULL;
+}
+
+static void quick_came(SockOp *op, ssize_t result)
+{
+    Quick *quick = container_of(op, Quick, recv);
+    const uint64_t one = 1;
+
+    if (result == -ECANCELED) {
+        loop_stop(loop);
+        return;
+    }
+    g_assert_cmpint(result, ==, 1);
+    if (++quick->rounds == QUICK_ROUNDS / 2) {
+        g_assert_cmpint(write(quick->other.fd, &one, sizeof(one)), ==, sizeof(one));
+        loop_timer_arm(&quick->timer, loop_now_ns(loop));
+    }
+    sock_recv(op, &quick->byte, 1);
+    sock_last_look(op);
+    if (quick->rounds == QUICK_ROUNDS) {
+        sock_cancel(op); /* one that the backend has never seen */
+    } else {
+        g_assert_cmpint(send(op->fd, "x", 1, MSG_NOSIGNAL), ==, 1);
+    }
+}
+
+static void quick_other(LoopFd *watch, unsigned revents)
+{
+    Quick *quick = container_of(watch, Quick, other);
+    quick->other_at = quick->rounds;
+    loop_fd_watch(watch, 0);
+}
+
+static void quick_timer(LoopTimer *timer)
+{
+    Quick *quick = container_of(timer, Quick, timer);
+    quick->timer_at = quick->rounds;
+}
+
+/* Found by the look alone, it must not hide what else comes: descriptors and timers. */
+static void test_quick_peer(gconstpointer opaque)
+{
+    Quick quick = {0};
+    pthread_t thread;
+    int fd[2];
+
+    if (!loop_begin(opaque)) {
+        return;
+    }
+    guard_begin();
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), ==, 0);
+    quick.peer = fd[1];
+    sock_op_init(&quick.recv, loop, fd[0], quick_came);
+    loop_fd_init(&quick.other, loop, eventfd(0, EFD_CLOEXEC), quick_other);
+    loop_fd_watch(&quick.other, POLLIN);
+    loop_timer_init(&quick.timer, loop, quick_timer);
+    sock_recv(&quick.recv, &quick.byte, 1);
+    g_assert_cmpint(pthread_create(&thread, NULL, quick_peer, &quick), ==, 0);
+    g_assert_cmpint(send(fd[0], "x", 1, MSG_NOSIGNAL), ==, 1);
+    loop_run(loop);
+    g_assert_cmpint(quick.rounds, ==, QUICK_ROUNDS);
+    g_assert_cmpint(quick.timer_at, >=, QUICK_ROUNDS / 2);
+    g_assert_cmpint(quick.timer_at, <=, QUICK_ROUNDS / 2 + 2);
+    g_assert_cmpint(quick.other_at, >=, QUICK_ROUNDS / 2);
+    g_assert_cmpint(quick.other_at, <=, QUICK_ROUNDS / 2 + 10);
+    close(fd[0]);
+    pthread_join(thread, NULL);
+    close(fd[1]);
+    close(quick.other.fd);
+    loop_end();
+}
+
 /* ---- io_uring refused ---- */
 
 static void refuse_uring(int error)
@@ -567,7 +664,8 @@ int main(int argc, char **argv)
                {"blocked-send", test_blocked_send}, {"big-send", test_big_send},
                {"posts", test_posts},               {"idle", test_idle},
                {"polling", test_polling},
-               {"last-look", test_last_look}};
+               {"last-look", test_last_look},
+               {"quick-peer", test_quick_peer}};
 
     g_test_init(&argc, &argv, NULL);
     for (int kind = LOOP_URING; kind <= LOOP_EPOLL; kind++) {
