@@ -18,8 +18,15 @@ import cells
 import probes
 import rig
 
-def load(args, daemon, c, seconds):
-    cmd = [args.nbdload, "--pid", str(daemon.pid), "--spin", str(args.client_spin)]
+def client_spin(args, the_rig, c):
+    """M8"""
+    if args.client_spin is not None:
+        return args.client_spin
+    return the_rig.client_spin if c.options[c.options.index("--depth") + 1] != "1" else 100
+
+
+def load(args, the_rig, daemon, c, seconds):
+    cmd = [args.nbdload, "--pid", str(daemon.pid), "--spin", str(client_spin(args, the_rig, c))]
     cmd += c.options
     if c.ops: # counted, and bounded in time by what the slowest needs
         cmd += ["--ops", str(int(c.ops * args.scale))]
@@ -71,13 +78,18 @@ class Peer:
     def takes(self, c, first):
         if self.name == "floor":
             return c.image in ("raw", "null")
+        if self.name == "ours-native":
+            return c.name in cells.ENGINES
         return c.image != "null" or self.ours or first
 
 
-def peers_of(args):
-    peers = [Peer("ours", args.ours, args.ours_engine)]
+def peers_of(args, the_rig):
+    best = args.ours_engine or the_rig.best_engine
+    peers = [Peer("ours", args.ours, best)]
+    if the_rig.name == "loop" and best != "native":
+        peers.append(Peer("ours-native", args.ours, "native"))
     peers += [Peer("stock/" + e, args.stock, e) for e in args.engines.split(",")]
-    if os.path.exists(args.floor):
+    if os.path.exists(args.floor) and the_rig.name == "tmpfs":
         peers.append(Peer("floor", args.floor, None))
     return peers
 
@@ -92,7 +104,7 @@ def measure(args, the_rig, chosen, peers):
                     continue
                 image = None if c.image == "null" else the_rig.image(c.image, c.cluster)
                 with peer.start(c, image) as daemon:
-                    got = load(args, daemon, c, args.seconds)
+                    got = load(args, the_rig, daemon, c, args.seconds)
                 row = figures.setdefault((c.name, peer.name), {})
                 for key, value in (("iops", got["iops"]),
                                    ("cpu_us", got["server_cpu_us_per_op"]),
@@ -139,6 +151,7 @@ def summarise(rig_name, chosen, figures):
         results.append({"rig": rig_name, "cell": name, "ours": ours, "stock": stock,
                         "stock_engine": best.split("/")[1], "iops_ratio": ratio,
                         "cpu_ratio": cpu,
+                        "native_iops": median(rows.get("ours-native", {}), "iops"),
                         "floor_iops": median(rows.get("floor", {}), "iops"),
                         "rounds": {p: r for p, r in rows.items()}})
     return results
@@ -177,7 +190,7 @@ def touch(args, the_rig):
     found = []
     for kind, step, limit in cells.RSS:
         image = the_rig.image(kind)
-        with rig.Daemon(args.ours, rig.blockdev(image, kind, args.ours_engine)) as daemon:
+        with rig.Daemon(args.ours, rig.blockdev(image, kind, the_rig.best_engine)) as daemon:
             rig.run(args.nbdload, "--rw", "read", "--order", "once", "--bs", "4k", "--step",
                     step, "--depth", "8", daemon.nbd, "disk")
             found.append((kind, probes.memory(daemon.pid)["rss"], limit))
@@ -214,7 +227,11 @@ def judge_ratios(results):
             add("%s %s: IOPS >= %.2f of the floor" % (where, cell, times),
                 r["ours"]["iops"] / r["floor_iops"], lambda v, t=times: v >= t)
     for (where, cell), r in found.items():
-        if cell.endswith("-32") and "alloc" not in cell:
+        if r["native_iops"]:
+            add("%s %s: IOPS of libaio >= %.2f of io_uring" % (where, cell, cells.LAIO),
+                r["native_iops"] / r["ours"]["iops"], lambda v: v >= cells.LAIO)
+    for (where, cell), r in found.items():
+        if cell.endswith("-32") and not cell.startswith(cells.MORE_CALLS):
             add("%s %s: system calls per I/O <= %.1f" % (where, cell, cells.MAX_SYSTEM_CALLS),
                 r["ours"]["syscalls"], lambda v: v <= cells.MAX_SYSTEM_CALLS)
     return lines
@@ -260,9 +277,9 @@ def parse():
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--seconds", type=float, default=2)
     p.add_argument("--engines", default="native,io_uring", help="stock's, comma separated")
-    p.add_argument("--ours-engine", default="native")
-    p.add_argument("--client-spin", type=float, default=100, metavar="US",
-                   help="the client polls so long before it sleeps (default %(default)s)")
+    p.add_argument("--ours-engine", help="default: the rig's best")
+    p.add_argument("--client-spin", type=float, metavar="US",
+                   help="the client polls so long before it sleeps (default: the rig's)")
     p.add_argument("--quick", action="store_true", help="few cells, one short round")
     p.add_argument("--no-idle", action="store_true")
     p.add_argument("--no-syscalls", action="store_true")
@@ -317,7 +334,7 @@ def main():
         try:
             args.scratch = the_rig.base
             results += summarise(make.name, here,
-                                 measure(args, the_rig, here, peers_of(args)))
+                                 measure(args, the_rig, here, peers_of(args, the_rig)))
             if make.name == "tmpfs" and not args.no_idle:
                 touched = touch(args, the_rig)
         finally:

@@ -117,7 +117,10 @@ FLOOR = [ # ours against the floor server (floor.c)
     ("tmpfs", "raw-randwrite-32", 0.75, None),
     ("tmpfs", "null-randwrite-32", 0.75, None), # where stock is no measure: the socket is
 ]
-MAX_SYSTEM_CALLS = 1.1 # per I/O, cells of depth 32 that do not allocate
+MAX_SYSTEM_CALLS = 1.1 # per I/O, cells of depth 32
+MORE_CALLS = ("alloc", "dense") # but these: metadata is read or written, which is I/O too
+ENGINES = ["mapped-randread-32", "mapped-randwrite-32", "mapped-randread-1"] # aio=native too
+LAIO = 0.8 # of our io_uring figures, where the device is asynchronous
 # After reading at each step: KiB. A dense disk may have its budget of 32 MiB, and 2 MiB.
 RSS = [("scattered-64g", "4M", 6 << 10), ("scattered-1t", "64M", 10 << 10),
        ("dense-1t", "16M", (4 + 32 + 2) << 10)]

@@ -78,7 +78,7 @@ def main():
     p.add_argument("--write", action="store_true")
     p.add_argument("pages", nargs="*")
     args = p.parse_args()
-    args.scale, args.client_spin, args.no_syscalls = 1, 100, False
+    args.scale, args.client_spin, args.no_syscalls = 1, None, False
     args.nbdload = rig.Rig.nbdload = os.path.join(args.build, "tests/bench/nbdload")
     ours = os.path.join(args.build, "qdp/qemu-dp")
     rigs = {}
@@ -94,8 +94,9 @@ def main():
             the_rig = rigs[front["where"]]
             args.scratch = the_rig.base
             off = ["--ablate", front["number"]]
-            peers = [bench.Peer("ours", ours, "native"),
-                     bench.Peer("ours-off", ours, "native", off)]
+            engine = the_rig.best_engine
+            peers = [bench.Peer("ours", ours, engine),
+                     bench.Peer("ours-off", ours, engine, off)]
             figures = bench.measure(args, the_rig, here, peers)
             text = table(args, front, figures, [c.name for c in here])
             print("\n%s %s\n\n%s" % (front["number"], front["title"], text))

@@ -33,6 +33,8 @@ def run(*cmd, timeout=300):
 class Rig:
     """The tmpfs rig; also the base of the other."""
     name = "tmpfs"
+    best_engine = "native" # ours; no matter here, where I/O is inline
+    client_spin = 100      # M8, us
 
     nbdload = "nbdload" # bench.py says where it is
 
@@ -123,6 +125,8 @@ class Rig:
 
 class LoopRig(Rig):
     name = "loop"
+    best_engine = "io_uring"
+    client_spin = 0
 
     def __init__(self, size=1 * GIB):
         super().__init__(size)
@@ -130,7 +134,7 @@ class LoopRig(Rig):
         try:
             backing = os.path.join(self.base, "backing")
             with open(backing, "wb") as out:
-                out.truncate(8 * GIB)
+                out.truncate(16 * GIB) # sparse; the images of a whole run need ten
             self.device = run("losetup", "--find", "--show", "--direct-io=on",
                               backing).strip()
             run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0",

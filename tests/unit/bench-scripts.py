@@ -81,11 +81,17 @@ def test_pages():
 
 
 def test_judge():
-    def row(cell, times, cpu, iops=1e5):
+    def row(cell, times, cpu, iops=1e5, native=None):
         return {'rig': 'tmpfs', 'cell': cell, 'iops_ratio': times, 'cpu_ratio': cpu,
-                'floor_iops': None, 'ours': {'iops': iops, 'cpu_us': 1, 'syscalls': 1.0}}
+                'floor_iops': None, 'native_iops': native, 'ours': {'iops': iops, 'cpu_us': 1, 'syscalls': 1.0}}
     lines = bench.judge_ratios([row('mapped-randread-32', 3.6, 0.31)])
     assert [good for what, _, good in lines if 'stock' in what] == [True, False], lines
+    for native, good in ((81e3, True), (79e3, False)):
+        lines = bench.judge_ratios([row('mapped-randread-1', 2, 0.5, native=native)])
+        assert [g for what, _, g in lines if 'libaio' in what] == [good], lines
+    by_depth = {c.name: bench.client_spin(type('A', (), {'client_spin': None}), bench.rig.LoopRig, c)
+                for c in bench.cells.CELLS}
+    assert by_depth['mapped-randread-1'] == 100 and by_depth['mapped-randread-32'] == 0
 
 
 for name, fn in list(globals().items()):
