@@ -3,7 +3,9 @@
  * Drain: no request is in flight in a node, and none begins until the drain ends.
  *
  * A drain covers every port that can reach the node; what arrives there meanwhile is
- * parked (P3).  Waiting is bounded by the I/O in flight: disk operations end or fail.
+ * parked (P3).  Waiting is bounded by the I/O in flight: disk operations end or fail.  What
+ * nodes do of their own accord (read-ahead) pauses in the whole graph while a drain lasts, and
+ * is over in all nodes above and below before anything of theirs is replaced.
  */
 #include "block/graph-private.h"
 
@@ -46,7 +48,20 @@ void coroutine_fn graph_co_drain_begin(GraphDrain *drain, BlockNode *node)
             i++;
         }
     }
+    /* The caller has the graph's lock: nodes stay. */
+    list_foreach(it, &graph->nodes) {
+        BlockNode *above = container_of(it, BlockNode, in_graph);
+        if (above != node && above->ready && above->drv->co_quiesce &&
+            node_reaches(above, node)) {
+            above->drv->co_quiesce(above);
+        }
+    }
     quiesce_below(node);
+}
+
+bool node_is_draining(const BlockNode *node)
+{
+    return !list_empty(&node->graph->drains);
 }
 
 void drain_forget_port(BlockPort *port)

@@ -79,6 +79,7 @@ struct BlockNode {
     Graph *graph;
     int refcount;
     bool monitor_owned;
+    bool ready;          /* between its opening and its closing: others may look at it */
     bool read_only;      /* opened read-only, or became so */
     bool auto_read_only; /* may fall back to read-only */
     bool writing;        /* somebody holds WRITE on it: drv->co_set_writing(true) ran */
@@ -89,7 +90,6 @@ struct BlockNode {
     bool probed_raw; /* raw format was guessed: sector 0 is guarded */
     bool implicit;   /* opened from a header, not named by the user */
     BlockdevDetectZeroesOptions detect_zeroes;
-    int quiesce; /* drains that cover this node */
     char *filename;
     char *backing_file, *backing_format; /* as the header says */
     char *opened_backing; /* the name that opening backing_file led to; may be NULL */
@@ -284,6 +284,8 @@ static inline bool node_has_parent_node(const BlockNode *node)
 /* Can @node grow by truncate, and read as zeros where it grew?  (Regular files; never
  * a block device, whose blocks hold somebody's old bytes.) */
 bool node_grows_with_zeros(const BlockNode *node);
+/* Is anything drained in the graph? Then a node begins no I/O of its own accord. */
+bool node_is_draining(const BlockNode *node);
 
 /* ---- buffers of copies (graph.c) ---- */
 /* An aligned buffer of @len bytes, 1 .. 32 MiB. All copies of a graph together use 8 MiB (or

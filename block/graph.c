@@ -79,7 +79,8 @@ void graph_set_locking(Graph *graph, bool lock_files)
 
 BlockNode *graph_lookup(Graph *graph, const char *node_name)
 {
-    return g_hash_table_lookup(graph->by_name, node_name);
+    BlockNode *node = g_hash_table_lookup(graph->by_name, node_name);
+    return node && node->ready ? node : NULL;
 }
 
 BlockNode *graph_lookup_node(Graph *graph, const char *node_name, GError **errp)
@@ -95,7 +96,10 @@ BlockNode *graph_lookup_node(Graph *graph, const char *node_name, GError **errp)
 void graph_foreach(Graph *graph, void (*fn)(void *opaque, BlockNode *node), void *opaque)
 {
     list_foreach_safe(it, next, &graph->nodes) {
-        fn(opaque, container_of(it, BlockNode, in_graph));
+        BlockNode *node = container_of(it, BlockNode, in_graph);
+        if (node->ready) {
+            fn(opaque, node);
+        }
     }
 }
 

@@ -16,11 +16,17 @@
 #include "block/base/identifier.h"
 #include "block/graph-private.h"
 
+/* By a node that nobody may see yet, or any more, as well. */
+static bool name_is_taken(Graph *graph, const char *name)
+{
+    return g_hash_table_contains(graph->by_name, name);
+}
+
 static void generate_name(Graph *graph, char *ret_name)
 {
     do {
         g_snprintf(ret_name, NODE_NAME_MAX + 1, "#block%03u", graph->next_name++);
-    } while (graph_lookup(graph, ret_name));
+    } while (name_is_taken(graph, ret_name));
 }
 
 BlockNode *node_new(Graph *graph, const char *name, GError **errp)
@@ -34,7 +40,7 @@ BlockNode *node_new(Graph *graph, const char *name, GError **errp)
             error_set(errp, "Node name too long");
             return NULL;
         }
-        if (graph_lookup(graph, name)) {
+        if (name_is_taken(graph, name)) {
             error_set(errp, "Duplicate nodes with node-name='%s'", name);
             return NULL;
         }
@@ -60,7 +66,7 @@ BlockNode *node_new(Graph *graph, const char *name, GError **errp)
 bool node_rename(BlockNode *node, const char *name)
 {
     Graph *graph = node->graph;
-    if (name && graph_lookup(graph, name)) {
+    if (name && name_is_taken(graph, name)) {
         return false;
     }
     g_hash_table_remove(graph->by_name, node->name);
@@ -93,6 +99,7 @@ void node_ref(BlockNode *node)
 
 static void coroutine_fn node_co_close(BlockNode *node)
 {
+    node->ready = false; /* order: closing yields, and queries take no lock */
     if (node->drv->co_quiesce) {
         node->drv->co_quiesce(node);
     }

@@ -80,6 +80,7 @@ BlockNode *coroutine_fn open_co_node(Graph *graph, const BlockdevOptions *option
         node_discard(node);
         return NULL;
     }
+    node->ready = true;
     return node;
 }
 

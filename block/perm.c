@@ -130,7 +130,16 @@ static bool coroutine_fn acquire_below(BlockNode *node, GError **errp)
     unsigned perm, shared;
     planned(node, &perm, &shared);
     if (!node->writing && (perm & PERM_WRITES)) {
-        if (node->drv->co_set_writing && !node->drv->co_set_writing(node, true, errp)) {
+        bool ok = true;
+        if (node->drv->co_set_writing) {
+            /* order: it may read the image again, and readers of other ports look up what
+             * they look up in tables that are being replaced */
+            GraphDrain drain;
+            graph_co_drain_begin(&drain, node);
+            ok = node->drv->co_set_writing(node, true, errp);
+            graph_drain_end(&drain);
+        }
+        if (!ok) {
             return false;
         }
         node->writing = true;

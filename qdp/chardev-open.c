@@ -27,6 +27,7 @@ typedef struct Waiter {
 } Waiter;
 
 static Waiter *waiting; /* options are carried out one at a time */
+static bool cancelled;  /* for good: the program ends */
 
 static void look_for_client(LoopFd *watch, unsigned revents)
 {
@@ -46,6 +47,10 @@ static int coroutine_fn co_wait(Loop *loop, int listener, const char *what, GErr
 {
     Waiter w = {.client = -1};
 
+    if (cancelled) {
+        error_set_errno(errp, ECANCELED, "No client connected");
+        return -1;
+    }
     log_info("waiting for connection on: %s", what);
     co_queue_init(&w.queue, loop);
     loop_fd_init(&w.watch, loop, listener, look_for_client);
@@ -62,6 +67,7 @@ static int coroutine_fn co_wait(Loop *loop, int listener, const char *what, GErr
 
 void chardev_cancel_wait(void)
 {
+    cancelled = true;
     if (waiting && !waiting->err) {
         waiting->err = ECANCELED;
         co_queue_wake_all(&waiting->queue);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "block/base/error.h"
+#include "block/base/path.h"
 
 struct Pidfile {
     char *path; /* absolute: --daemonize changes the folder */
@@ -38,7 +39,6 @@ static bool write_pid(int fd, const char *path, GError **errp)
 Pidfile *pidfile_new(const char *path, GError **errp)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    g_autofree char *cwd = NULL;
     Pidfile *pidfile;
 
     if (fd < 0) {
@@ -50,10 +50,9 @@ Pidfile *pidfile_new(const char *path, GError **errp)
         close(fd);
         return NULL;
     }
-    cwd = g_get_current_dir();
     pidfile = g_new0(Pidfile, 1);
     pidfile->fd = fd;
-    pidfile->path = path[0] == '/' ? g_strdup(path) : g_build_filename(cwd, path, NULL);
+    pidfile->path = path_absolute(path);
     return pidfile;
 }
 

@@ -193,8 +193,12 @@ static void dispatch(Loop *loop, int fd, uint32_t generation, uint32_t events)
     const uint32_t out = EPOLLOUT | EPOLLERR | EPOLLHUP;
 
     /* be->fds may move and everything may change in every callback: look again. */
-    if (fd_state(be, fd)->generation != generation) {
-        return; /* E3 */
+    FdState *now = fd_state(be, fd);
+    if (now->generation != generation) { /* E3 */
+        if (now->verify && !wanted(now)) {
+            update(loop, fd, 0); /* or it would come in every turn */
+        }
+        return;
     }
     LoopFd *watch = fd_state(be, fd)->watch;
     if (watch) {

@@ -240,7 +240,10 @@ static void adapt_poll(Loop *loop, int64_t waited_ns)
     if (waited_ns > loop->poll.max_ns) {
         loop->poll.now_ns = loop->poll.shrink ? loop->poll.now_ns / loop->poll.shrink : 0;
     } else {
-        int64_t longer = loop->poll.now_ns * (loop->poll.grow ? loop->poll.grow : 2);
+        int64_t grow = loop->poll.grow ? loop->poll.grow : 2, longer;
+        if (__builtin_mul_overflow(loop->poll.now_ns, grow, &longer)) {
+            longer = loop->poll.max_ns;
+        }
         loop->poll.now_ns = CLAMP(longer, MIN(POLL_FIRST_NS, loop->poll.max_ns),
                                   loop->poll.max_ns);
     }

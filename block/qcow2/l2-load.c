@@ -297,7 +297,7 @@ static bool has_table(const Qcow2 *q, uint32_t index)
 /* The window at @index, if it can be had for nothing. False: stop. */
 static bool coroutine_fn co_load_ahead(Qcow2 *q, uint32_t index)
 {
-    if (q->node->quiesce || !budget_is_free(q, window_slices(q))) {
+    if (node_is_draining(q->node) || !budget_is_free(q, window_slices(q))) {
         return false;
     }
     if (!has_table(q, index) || l2_is_loaded(q, (uint64_t)index << q->slice_bits) ||
@@ -322,7 +322,7 @@ static void coroutine_fn co_warm_up(Qcow2 *q)
         uint32_t first = c->warm_next << shift;
         for (uint32_t i = 0; i >> shift == 0; i += window_slices(q)) {
             if (!co_load_ahead(q, first + i)) {
-                c->warm_next = q->node->quiesce ? c->warm_next : UINT32_MAX;
+                c->warm_next = node_is_draining(q->node) ? c->warm_next : UINT32_MAX;
                 return;
             }
         }
@@ -353,7 +353,7 @@ static void coroutine_fn co_background(void *opaque)
 static void start_background(Qcow2 *q)
 {
     L2Cache *c = &q->cache;
-    if (c->background || q->node->quiesce) {
+    if (c->background || node_is_draining(q->node)) {
         return;
     }
     Coroutine *co = coroutine_try_new(co_background, q, CO_STACK_DATA);

@@ -206,6 +206,7 @@ void nbd_replies_sent(SockOp *op, ssize_t result)
     } else if (conn->out.head) {
         loop_flush_schedule(conn->server->loop, &conn->flush_hook);
     }
+    nbd_status_resume(conn);
     nbd_transmission_resume(conn);
     nbd_conn_check(conn);
 }

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "block/base/error.h"
+#include "block/base/path.h"
 #include "block/node.h"
 #include "qdp/export/nbd-listen.h"
 #include "qdp/export/nbd.h"
@@ -264,7 +265,7 @@ NbdServer *coroutine_fn nbd_server_co_start(Graph *graph, const SocketAddress *a
     loop_timer_init(&server->accept_again, server->loop, accept_later);
     co_queue_init(&server->changed, server->loop);
     if (addr->type == SOCKET_ADDRESS_TYPE_UNIX) {
-        server->unix_path = g_strdup(addr->u.q_unix.path);
+        server->unix_path = path_absolute(addr->u.q_unix.path);
     }
     loop_fd_init(&server->listener, server->loop, fd, accept_clients);
     loop_fd_watch(&server->listener, POLLIN);

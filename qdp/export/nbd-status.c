@@ -13,6 +13,7 @@
 #define CONTEXT_ID    1
 #define FIRST_EXTENTS 500 /* of the first, small buffer */
 #define PER_SLICE     256 /* extents looked up before others may run */
+#define STATUS_BYTES  (4u << 20) /* of a connection's buffers, before the next answer */
 
 /*
  * spec: base:allocation. HOLE: nothing is stored there; ZERO: it reads as zeros.
@@ -108,6 +109,13 @@ static void coroutine_fn answer(NbdSlot *slot)
     nbd_slot_reply(slot, ret);
 }
 
+/* Answers are large and a client may not read them: the next is made when some have left.
+ * Something is to be sent, so nbd_status_resume() comes. */
+static bool is_full(const NbdConn *conn)
+{
+    return conn->nb_bytes >= STATUS_BYTES && (conn->out.head || conn->send.active);
+}
+
 static void coroutine_fn status_entry(void *opaque)
 {
     NbdConn *conn = opaque;
@@ -115,7 +123,7 @@ static void coroutine_fn status_entry(void *opaque)
 
     /* The connection is there while it has a slot in use; and it is freed later in the
      * turn (nbd_conn_check), not under our feet. */
-    while ((slot = nbd_slots_take(&conn->status_waiting))) {
+    while (!is_full(conn) && (slot = nbd_slots_take(&conn->status_waiting))) {
         answer(slot);
     }
     conn->nb_status--;
@@ -126,16 +134,23 @@ void nbd_status_start(NbdSlot *slot)
 {
     NbdConn *conn = slot->conn;
 
-    Coroutine *co = conn->nb_status < NBD_STATUS_AT_ONCE
-                        ? coroutine_try_new(status_entry, conn, CO_STACK_DATA)
-                        : NULL;
-    if (!co && conn->nb_status == 0) { /* nobody who could take it later either */
-        nbd_slot_reply(slot, -ENOMEM);
+    nbd_slots_append(&conn->status_waiting, slot);
+    nbd_status_resume(conn);
+}
+
+void nbd_status_resume(NbdConn *conn)
+{
+    if (!conn->status_waiting.head || is_full(conn) ||
+        conn->nb_status == NBD_STATUS_AT_ONCE) {
         return;
     }
-    nbd_slots_append(&conn->status_waiting, slot);
+    Coroutine *co = coroutine_try_new(status_entry, conn, CO_STACK_DATA);
     if (co) {
         conn->nb_status++;
         coroutine_enter(co);
+        return;
+    }
+    while (!conn->nb_status && conn->status_waiting.head) { /* nobody could take it later */
+        nbd_slot_reply(nbd_slots_take(&conn->status_waiting), -ENOMEM);
     }
 }

@@ -204,6 +204,8 @@ void nbd_send_area_free(struct NbdSendArea *area);
 
 /* Answer BLOCK_STATUS, in a coroutine; ends in nbd_slot_reply(). */
 void nbd_status_start(NbdSlot *slot);
+/* Some of what was to be sent has left. */
+void nbd_status_resume(NbdConn *conn);
 
 /* ---- nbd-server.c ---- */
 

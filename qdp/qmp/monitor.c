@@ -3,6 +3,7 @@
  * The monitor: what all sessions share. Accepts clients, holds the graph lock, carries
  * events to the sessions that negotiated, closes everything at the end.
  */
+#include "block/base/path.h"
 #include "qdp/qmp/monitor.h"
 
 #include <errno.h>
@@ -29,6 +30,7 @@ Monitor *monitor_new(const MonitorHost *host)
     list_init(&monitor->listeners);
     list_init(&monitor->sessions);
     co_mutex_init(&monitor->graph_lock, host->loop);
+    loop_timer_init(&monitor->trim, host->loop, session_trim);
     the_monitor = monitor;
     qapi_event_emit = monitor_emit_event;
     return monitor;
@@ -135,18 +137,6 @@ static void pause_over(LoopTimer *timer)
     loop_fd_watch(&container_of(timer, QmpListener, pause)->watch, POLLIN);
 }
 
-/* --daemonize changes the folder; the socket must be found again at the end. */
-static char *absolute_path(const char *path)
-{
-    g_autofree char *cwd = NULL;
-
-    if (!path || path[0] == '/') {
-        return g_strdup(path);
-    }
-    cwd = g_get_current_dir();
-    return g_build_filename(cwd, path, NULL);
-}
-
 void monitor_serve(Monitor *monitor, int fd, const MonitorDoor *door,
                    const char *unlink_path)
 {
@@ -159,7 +149,7 @@ void monitor_serve(Monitor *monitor, int fd, const MonitorDoor *door,
     listener = g_new0(QmpListener, 1);
     listener->monitor = monitor;
     listener->pretty = door->pretty;
-    listener->unlink_path = absolute_path(unlink_path);
+    listener->unlink_path = path_absolute(unlink_path);
     loop_timer_init(&listener->pause, monitor->host->loop, pause_over);
     loop_fd_init(&listener->watch, monitor->host->loop, fd, accept_clients);
     list_append(&monitor->listeners, &listener->link);
@@ -207,4 +197,5 @@ void coroutine_fn monitor_co_close(Monitor *monitor)
     while (!list_empty(&monitor->sessions)) {
         co_sleep_ns(loop, CLOSE_WAIT_NS);
     }
+    loop_timer_cancel(&monitor->trim);
 }

@@ -35,9 +35,17 @@ bool session_has_unsent(const QmpSession *s)
     return !s->dropped && (s->send.active || s->out->len);
 }
 
-/* Hundreds of daemons sit idle on a host: what commands needed goes back to the system.
- */
-static void give_memory_back(void)
+/* Hundreds of daemons sit idle on a host: what commands needed goes back to the system. Not
+ * for each reply: it takes the time of guests. */
+#define TRIM_NS INT64_C(1000000000)
+static void give_memory_back(Monitor *monitor)
+{
+    if (!loop_timer_armed(&monitor->trim)) {
+        loop_timer_arm(&monitor->trim, loop_now_ns(monitor->host->loop) + TRIM_NS);
+    }
+}
+
+void session_trim(LoopTimer *timer)
 {
 #ifdef __GLIBC__
     malloc_trim(0);
@@ -61,8 +69,8 @@ static void try_free(QmpSession *s)
     g_string_free(s->out, TRUE);
     g_string_free(s->sending, TRUE);
     close(s->fd);
+    give_memory_back(s->monitor);
     g_free(s);
-    give_memory_back();
 }
 
 void session_drop(QmpSession *s)
@@ -93,7 +101,7 @@ static void release_sent(QmpSession *s)
     }
     g_string_free(s->sending, TRUE);
     s->sending = g_string_new(NULL);
-    give_memory_back();
+    give_memory_back(s->monitor);
 }
 
 static void sent(SockOp *op, ssize_t result)

@@ -31,6 +31,7 @@ struct Monitor {
     ListLink listeners;
     ListLink sessions; /* QmpSession.link */
     unsigned nb_sessions;
+    LoopTimer trim; /* armed: memory goes back to the system then */
     CoMutex graph_lock;
     bool starting; /* queries wait for the lock, too */
     bool ended;    /* all is closed: commands that take the lock are refused */
@@ -69,6 +70,7 @@ void session_start(Monitor *monitor, int fd, bool pretty);
 void session_send(QmpSession *session, const JsonValue *value);
 /* Close as soon as everything has stopped; nothing is sent any more. */
 void session_drop(QmpSession *session);
+void session_trim(LoopTimer *timer); /* Monitor.trim */
 bool session_has_unsent(const QmpSession *session);
 
 /* Execute a request; the reply is the caller's. */
