@@ -88,4 +88,10 @@ void graph_drain_end(GraphDrain *drain)
         }
     }
     g_free(drain->ports);
+    list_foreach(it, &drain->graph->nodes) {
+        BlockNode *node = container_of(it, BlockNode, in_graph);
+        if (node->ready && node->drv->drain_ended && !node_is_draining(node)) {
+            node->drv->drain_ended(node);
+        }
+    }
 }

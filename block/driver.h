@@ -173,6 +173,8 @@ struct BlockDriver {
     void (*epoch_ended)(BlockNode *node, uint64_t oldest_epoch);
     /* Wait for the node's own background I/O. May be NULL. */
     void coroutine_fn (*co_quiesce)(BlockNode *node);
+    /* The node was opened, or nothing is drained any more: such I/O may begin. May be NULL. */
+    void (*drain_ended)(BlockNode *node);
     bool (*grows_with_zeros)(const BlockNode *node);
     int64_t (*allocated_size)(BlockNode *node);
     int64_t (*refresh_length)(BlockNode *node); /* ask the storage again; or -errno */

@@ -81,6 +81,9 @@ BlockNode *coroutine_fn open_co_node(Graph *graph, const BlockdevOptions *option
         return NULL;
     }
     node->ready = true;
+    if (drv->drain_ended && !node_is_draining(node)) {
+        drv->drain_ended(node);
+    }
     return node;
 }
 
@@ -132,11 +135,9 @@ static BlockNode *coroutine_fn co_open_ref(BlockNode *parent, const BlockdevRef 
 
     if (ref->type != JSON_STRING) {
         child = open_co_node(parent->graph, ref->u.definition, below, &error);
-    } else if (!backing && strcmp(ref->u.reference, parent->name) == 0) {
-        /* compat: while it is being opened nobody finds it */
-        error_set(errp, "Cannot find device='%s' nor node-name='%s'", parent->name,
-                  parent->name);
-        return NULL;
+    } else if (backing && strcmp(ref->u.reference, parent->name) == 0) {
+        child = parent; /* compat: here it is found, and the cycle refused */
+        node_ref(child);
     } else {
         child = graph_lookup_node(parent->graph, ref->u.reference, &error);
         if (child) {

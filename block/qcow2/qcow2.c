@@ -443,6 +443,11 @@ static void coroutine_fn qcow2_co_quiesce(BlockNode *node)
     l2_co_settle(q);
 }
 
+static void qcow2_drain_ended(BlockNode *node)
+{
+    l2_warm_up(node->state);
+}
+
 const BlockDriver driver_qcow2 = {
     .name = "qcow2",
     .qapi_id = BLOCKDEV_DRIVER_QCOW2,
@@ -463,6 +468,7 @@ const BlockDriver driver_qcow2 = {
     .co_truncate = qcow2_co_truncate,
     .co_set_writing = qcow2_co_set_writing,
     .co_quiesce = qcow2_co_quiesce,
+    .drain_ended = qcow2_drain_ended,
     .cluster_size = qcow2_cluster_size,
     .info_specific = qcow2_info_specific,
     .snapshots = qcow2_snapshots,
