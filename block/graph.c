@@ -188,6 +188,16 @@ bool coroutine_fn graph_co_resize(BlockNode *node, uint64_t size, GError **errp)
         error_set(errp, "Image is read-only");
         return false;
     }
+    list_foreach(it, &node->parents) {
+        const BlockEdge *edge = container_of(it, BlockEdge, in_child);
+        if (edge->parent_node && !(edge->shared & PERM_RESIZE)) {
+            error_set(errp, "Permission conflict on node '%s': permissions 'resize' are both "
+                            "required by an unnamed block device (uses node '%s' as 'root' "
+                            "child) and unshared by node '%s' (uses node '%s' as '%s' child).",
+                      node->name, node->name, edge->parent_node->name, node->name, edge->role);
+            return false;
+        }
+    }
     if (size > MAX_SIZE) { /* compat: its words */
         error_set(errp, "offset(%" G_GUINT64_FORMAT ") exceeds maximum(%" G_GUINT64_FORMAT ")",
                   size, MAX_SIZE);

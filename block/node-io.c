@@ -108,7 +108,8 @@ static int coroutine_fn co_write_step(const Step *step, const struct iovec *iov,
 static int step_iov(Step *step, const struct iovec *iov, int niov, uint64_t skip,
                     uint64_t total, struct iovec *slice, const struct iovec **ret_iov)
 {
-    if (skip == 0 && step->len == total) {
+    if (skip == 0 && step->len == total &&
+        (niov <= STEP_IOV || step->map.kind == MAP_FILE)) {
         *ret_iov = iov;
         return niov;
     }

@@ -186,6 +186,8 @@ static int coroutine_fn co_reserve(Qcow2 *q, uint64_t want)
     }
     if (fresh) {
         q->file_clusters = max_u64(q->file_clusters, first + max_u64(used, count));
+    } else if (used) { /* a new table, perhaps beyond what was known */
+        q->file_clusters = max_u64(q->file_clusters, first + used);
     }
     if (ret < 0) {
         return ret;
@@ -292,14 +294,15 @@ void coroutine_fn alloc_co_unused(Qcow2 *q, uint64_t offset, uint64_t count)
 int coroutine_fn alloc_co_return_window(Qcow2 *q)
 {
     int ret = 0;
+    uint64_t file_clusters = q->file_clusters;
 
     co_mutex_lock(&q->alloc_lock);
+    if (q->window_end == q->file_clusters) {
+        file_clusters = q->window_next;
+    }
     if (q->window_end > q->window_next) {
         ret = refcount_co_change(q, q->window_next, q->window_end - q->window_next, -1);
         if (ret == 0) {
-            if (q->window_end == q->file_clusters) {
-                q->file_clusters = q->window_next;
-            }
             q->scan_cluster = min_u64(q->scan_cluster, q->window_next);
             q->window_end = q->window_next;
         }
@@ -307,13 +310,16 @@ int coroutine_fn alloc_co_return_window(Qcow2 *q)
     if (ret == 0) {
         ret = refcount_co_write_dirty(q);
     }
-    uint64_t end = q->file_clusters << q->cluster_bits;
+    uint64_t end = file_clusters << q->cluster_bits;
     if (ret == 0 && !q->fixed_size && node_length(q->file) > end) {
         /* order: the counts first; a count beyond the end of the file is never freed */
         ret = node_co_flush(q->file);
         if (ret == 0 && !node_co_truncate(q->file, end, NULL)) {
             ret = -EIO;
         }
+    }
+    if (ret == 0) { /* order: what lies behind it counts as zero the next time */
+        q->file_clusters = file_clusters;
     }
     co_mutex_unlock(&q->alloc_lock);
     return ret;
@@ -404,16 +410,17 @@ int coroutine_fn alloc_co_reclaim(Qcow2 *q, bool drained)
     uint64_t oldest = epoch_oldest(q->node->graph);
     GArray *ripe = NULL;
 
-    for (guint i = 0; i < q->quarantine->len;) {
+    guint kept = 0;
+    for (guint i = 0; i < q->quarantine->len; i++) {
         Dropped drop = g_array_index(q->quarantine, Dropped, i);
         if (drop.grace_epoch >= oldest && !drained && !BROKEN(BREAK_Q6)) {
-            i++;
+            g_array_index(q->quarantine, Dropped, kept++) = drop;
             continue;
         }
         ripe = ripe ? ripe : g_array_new(FALSE, FALSE, sizeof(Dropped));
         g_array_append_val(ripe, drop);
-        g_array_remove_index(q->quarantine, i);
     }
+    g_array_set_size(q->quarantine, kept);
     int ret = 0;
     for (guint i = 0; ripe && i < ripe->len; i++) {
         /* What cannot be freed is leaked, which check repairs (Q7). */

@@ -46,6 +46,10 @@ static void choose_slice(Qcow2 *q)
     uint32_t bytes = q->cache.entry_size;
     unsigned bits = bytes ? (unsigned)__builtin_ctz(bytes) - 3 : DEFAULT_SLICE_BITS;
     q->slice_bits = (uint8_t)MIN(bits, q->l2_bits);
+    while (q->slice_bits < q->l2_bits && /* their numbers have 32 bits */
+           ((uint64_t)q->l1_size << (q->l2_bits - q->slice_bits)) > UINT32_MAX / 2) {
+        q->slice_bits++;
+    }
 }
 
 void l2_cache_init(Qcow2 *q, const L2Options *options)

@@ -456,7 +456,7 @@ static __attribute__((noinline)) int coroutine_fn co_write_by_copy(Qcow2 *q, uin
         c.len = min_u64(len, ((first + got) << q->cluster_bits) - offset);
         c.niov = iov_slice(iov, niov, 0, c.len, part, G_N_ELEMENTS(part));
         c.iov = part;
-        if (c.niov < 0) { /* only from inside: the walk limits vectors to 64 pieces */
+        if (c.niov < 0) { /* the walk limits vectors to 64 pieces */
             ret = -EINVAL;
         } else {
             ret = co_copy_and_publish(&c, reuse);
@@ -506,6 +506,28 @@ static __attribute__((noinline)) int coroutine_fn co_write_step(Qcow2 *q, uint64
     return co_write_by_copy(q, offset, len, iov, niov, ret_done);
 }
 
+/* What lies in clusters of its own by now, and in one piece of the file: written there, the
+ * bytes in *ret_done. MAP_AGAIN: nothing does.
+ * Not by the walk, which would come back here for what follows: the guest decides how often
+ * the two kinds of clusters alternate, and a stack has an end. */
+static __attribute__((noinline)) int coroutine_fn co_write_in_place(Qcow2 *q, uint64_t offset,
+                                                                    uint64_t len,
+                                                                    const struct iovec *iov,
+                                                                    int niov, uint64_t *ret_done)
+{
+    struct iovec part[64];
+    MapResult map;
+
+    qcow2_map(q->node, MAP_OP_WRITE, offset, len, &map);
+    if (map.kind != MAP_CHILD) {
+        return map.kind == MAP_ERROR ? -EIO : MAP_AGAIN;
+    }
+    *ret_done = min_u64(map.len, len);
+    int n = iov_slice(iov, niov, 0, *ret_done, part, G_N_ELEMENTS(part));
+    node_co_event(q->file, BLKDEBUG_EVENT_WRITE_AIO);
+    return n < 0 ? -EINVAL : node_co_write(q->file, map.offset, *ret_done, part, n, 0);
+}
+
 int coroutine_fn qcow2_co_write(BlockNode *node, uint64_t offset, uint64_t len,
                                 const struct iovec *iov, int niov, unsigned flags)
 {
@@ -530,10 +552,12 @@ int coroutine_fn qcow2_co_write(BlockNode *node, uint64_t offset, uint64_t len,
             if (done == 0) {
                 return MAP_AGAIN;
             }
-            /* The first part is written: do the rest here, through the walk. */
-            n = iov_slice(iov, niov, done, len - done, part, G_N_ELEMENTS(part));
-            return n < 0 ? -EINVAL
-                         : node_co_write_data(node, offset + done, len - done, part, n, 0);
+            /* The first part is written: the rest is done here. */
+            did = 0;
+            ret = co_write_in_place(q, offset + done, step, part, n, &did);
+            if (ret < 0) {
+                return ret;
+            }
         }
         done += did;
     }

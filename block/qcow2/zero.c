@@ -230,6 +230,9 @@ int coroutine_fn qcow2_co_discard_all(Qcow2 *q, uint64_t offset, uint64_t len)
             return ret;
         }
         cluster += done;
+        if (alloc_quarantine_full(q)) {
+            qcow2_co_epoch(q);
+        }
     }
     return 0;
 }

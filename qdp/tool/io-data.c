@@ -11,7 +11,7 @@
 #include "block/base/math.h"
 #include "qdp/tool/qemu-io.h"
 
-#define MAX_IOV 128
+#define MAX_IOV 256
 
 typedef struct Request {
     Io *io;

@@ -71,14 +71,8 @@ static void help_all(void)
     printf("quit -- exit the program\nhelp -- this list\n");
 }
 
-static int coroutine_fn run_command(Io *io, char *line)
+static int coroutine_fn run_words(Io *io, int argc, char **argv)
 {
-    char *argv[64], *save = NULL;
-    int argc = 0;
-    for (char *word = strtok_r(line, " ", &save); word && argc < 64;
-         word = strtok_r(NULL, " ", &save)) {
-        argv[argc++] = word;
-    }
     if (argc == 0) {
         return 0;
     }
@@ -114,6 +108,17 @@ static int coroutine_fn run_command(Io *io, char *line)
         return -1;
     }
     return c->fn(io, argc, argv);
+}
+
+static int coroutine_fn run_command(Io *io, char *line)
+{
+    g_autoptr(GPtrArray) words = g_ptr_array_new();
+    char *save = NULL;
+
+    for (char *word = strtok_r(line, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
+        g_ptr_array_add(words, word);
+    }
+    return run_words(io, (int)words->len, (char **)words->pdata);
 }
 
 static int coroutine_fn command_loop(Io *io, const Options *o)

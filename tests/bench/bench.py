@@ -97,10 +97,11 @@ def peers_of(args, the_rig):
 def measure(args, the_rig, chosen, peers):
     """{(cell, peer): {figure: [per round]}}"""
     figures = {}
+    first = next((p for p in peers if p.name.startswith("stock")), None)
     for turn in range(args.rounds):
         for c in chosen:
-            for i, peer in enumerate(peers):
-                if not peer.takes(c, i == 1):
+            for peer in peers:
+                if not peer.takes(c, peer is first):
                     continue
                 image = None if c.image == "null" else the_rig.image(c.image, c.cluster)
                 with peer.start(c, image) as daemon:
