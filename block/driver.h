@@ -169,8 +169,9 @@ struct BlockDriver {
     /* The first writer came / the last writer left (safety.md Q11). Drained, before
      * requests of the new state. May be NULL. */
     bool coroutine_fn (*co_set_writing)(BlockNode *node, bool writing, GError **errp);
-    /* The last request of an epoch ended (grace periods): reclaim what waited for it. */
-    void (*epoch_ended)(BlockNode *node, uint64_t oldest_epoch);
+    /* A write found no space: free what the guest has let go of. The caller counts in no
+     * epoch. Waits for grace periods. False: there is nothing to free. May be NULL. */
+    bool coroutine_fn (*co_make_space)(BlockNode *node);
     /* Wait for the node's own background I/O. May be NULL. */
     void coroutine_fn (*co_quiesce)(BlockNode *node);
     /* The node was opened, or nothing is drained any more: such I/O may begin. May be NULL. */

@@ -68,7 +68,7 @@ void request_finish_later(BlockRequest *req, int ret)
     loop_work_schedule(graph->loop, &graph->finish_work);
 }
 
-static int coroutine_fn request_co_run(BlockRequest *req)
+static int coroutine_fn request_co_once(BlockRequest *req)
 {
     BlockNode *root = req->port->root;
 
@@ -86,6 +86,35 @@ static int coroutine_fn request_co_run(BlockRequest *req)
     default:
         return node_co_flush(root);
     }
+}
+
+/* The guest may have let go, a moment ago, of what the disk lacks now. That is space when
+ * all requests that could know of it are over; this one has unwound and knows of nothing. */
+static bool coroutine_fn co_make_space(BlockRequest *req)
+{
+    BlockNode *node = req->port->root;
+    Graph *graph = req->port->graph;
+
+    while (node && !node->drv->co_make_space) {
+        node = node->file_child;
+    }
+    if (!node) {
+        return false;
+    }
+    epoch_leave(graph, req->epoch);
+    bool made = node->drv->co_make_space(node);
+    req->epoch = epoch_enter(graph);
+    return made;
+}
+
+static int coroutine_fn request_co_run(BlockRequest *req)
+{
+    int ret = request_co_once(req);
+    bool takes_space = req->op == BLOCK_WRITE || req->op == BLOCK_WRITE_ZEROES;
+    if (ret == -ENOSPC && takes_space && co_make_space(req)) {
+        ret = request_co_once(req);
+    }
+    return ret;
 }
 
 static void coroutine_fn request_entry(void *opaque)

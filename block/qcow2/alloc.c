@@ -255,6 +255,9 @@ static int coroutine_fn co_take(Qcow2 *q, uint64_t want, uint64_t *ret_offset,
         ret = co_reserve(q, want);
         ret = ret == -EAGAIN ? 0 : ret;
     }
+    if (ret == -ENOSPC) {
+        q->full_at = q->nb_frees;
+    }
     if (ret == 0) {
         *ret_count = min_u64(want, q->window_end - q->window_next);
         *ret_offset = q->window_next << q->cluster_bits;
@@ -271,13 +274,7 @@ int coroutine_fn alloc_co_clusters(Qcow2 *q, uint64_t want, uint64_t *ret_offset
                                    uint64_t *ret_count, bool *ret_zero)
 {
     node_co_event(q->file, BLKDEBUG_EVENT_CLUSTER_ALLOC);
-    int ret = co_take(q, want, ret_offset, ret_count, ret_zero);
-    if (ret == -ENOSPC && (q->dropped->len || q->quarantine->len)) {
-        /* What the guest discarded is space as soon as an epoch has passed. */
-        qcow2_co_epoch(q);
-        ret = co_take(q, want, ret_offset, ret_count, ret_zero);
-    }
-    return ret;
+    return co_take(q, want, ret_offset, ret_count, ret_zero);
 }
 
 void coroutine_fn alloc_co_unused(Qcow2 *q, uint64_t offset, uint64_t count)
@@ -287,6 +284,7 @@ void coroutine_fn alloc_co_unused(Qcow2 *q, uint64_t offset, uint64_t count)
     /* A failure leaks them: no harm. */
     if (refcount_co_change(q, first, count, -1) == 0) {
         q->scan_cluster = min_u64(q->scan_cluster, first);
+        q->nb_frees++;
     }
     co_mutex_unlock(&q->alloc_lock);
 }
@@ -388,6 +386,7 @@ static int coroutine_fn free_range(Qcow2 *q, const Dropped *drop)
             }
             ret = refcount_co_change(q, first, run, -1);
             q->scan_cluster = min_u64(q->scan_cluster, first);
+            q->nb_frees++;
             if (BROKEN(BREAK_LATE_PUNCH)) {
                 co_mutex_unlock(&q->alloc_lock);
                 node_co_discard(q->file, first << q->cluster_bits, run << q->cluster_bits);
@@ -431,4 +430,28 @@ int coroutine_fn alloc_co_reclaim(Qcow2 *q, bool drained)
         g_array_free(ripe, TRUE);
     }
     return ret;
+}
+
+/* Requests that began before us may last, where a disk is slow, but not for ever. */
+#define GRACE_MAX_NS  (INT64_C(10) * 1000000000)
+#define GRACE_STEP_NS (INT64_C(1) * 1000000)
+
+bool coroutine_fn alloc_co_make_space(BlockNode *node)
+{
+    Qcow2 *q = node->state;
+    Loop *loop = graph_loop(node->graph);
+
+    if (!q->dropped->len && !q->quarantine->len && co_group_idle(&q->flushes)) {
+        return q->nb_frees != q->full_at; /* somebody else was here */
+    }
+    qcow2_co_epoch(q); /* what was dropped is in quarantine */
+    uint64_t dropped_in = epoch_now(node->graph);
+    int64_t until = loop_now_ns(loop) + GRACE_MAX_NS;
+    while (epoch_oldest(node->graph) <= dropped_in && loop_now_ns(loop) < until) {
+        co_sleep_ns(loop, GRACE_STEP_NS);
+    }
+    co_mutex_lock(&q->alloc_lock);
+    alloc_co_reclaim(q, false);
+    co_mutex_unlock(&q->alloc_lock);
+    return true;
 }

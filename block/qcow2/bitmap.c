@@ -14,12 +14,17 @@
 #include "block/base/error.h"
 #include "block/qcow2/qcow2.h"
 
+void bitmaps_free(StoredBitmap *bitmaps, uint32_t nb_bitmaps)
+{
+    for (uint32_t i = 0; bitmaps && i < nb_bitmaps; i++) {
+        g_free(bitmaps[i].name);
+    }
+    g_free(bitmaps);
+}
+
 void bitmap_forget(Qcow2 *q)
 {
-    for (uint32_t i = 0; q->bitmaps && i < q->nb_bitmaps; i++) {
-        g_free(q->bitmaps[i].name);
-    }
-    g_clear_pointer(&q->bitmaps, g_free);
+    bitmaps_free(g_steal_pointer(&q->bitmaps), q->nb_bitmaps);
     q->nb_bitmaps = 0;
     q->bitmaps_offset = q->bitmaps_size = 0;
 }

@@ -442,3 +442,41 @@ bool coroutine_fn header_co_read(Qcow2 *q, GError **errp)
     disk_buffer_free(head);
     return ok;
 }
+
+/* ---- reading it again ---- */
+
+void header_set_aside(Qcow2 *q, HeaderBefore *ret)
+{
+    BlockNode *node = q->node;
+
+    ret->state = q->header;
+    ret->length = node->length;
+    ret->backing_file = g_steal_pointer(&node->backing_file);
+    ret->backing_format = g_steal_pointer(&node->backing_format);
+    q->l1 = q->rt = NULL;
+    q->bitmaps = NULL;
+    q->nb_bitmaps = 0;
+    q->l1_bad = q->rt_bad = false;
+}
+
+void header_put_back(Qcow2 *q, HeaderBefore *before)
+{
+    BlockNode *node = q->node;
+    HeaderBefore now;
+
+    header_set_aside(q, &now);
+    q->header = before->state;
+    node_set_length(node, before->length);
+    node->backing_file = before->backing_file;
+    node->backing_format = before->backing_format;
+    header_let_go(&now);
+}
+
+void header_let_go(HeaderBefore *before)
+{
+    g_free(before->state.l1);
+    g_free(before->state.rt);
+    bitmaps_free(before->state.bitmaps, before->state.nb_bitmaps);
+    g_free(before->backing_file);
+    g_free(before->backing_format);
+}

@@ -46,10 +46,14 @@ static void choose_slice(Qcow2 *q)
     uint32_t bytes = q->cache.entry_size;
     unsigned bits = bytes ? (unsigned)__builtin_ctz(bytes) - 3 : DEFAULT_SLICE_BITS;
     q->slice_bits = (uint8_t)MIN(bits, q->l2_bits);
-    while (q->slice_bits < q->l2_bits && /* their numbers have 32 bits */
-           ((uint64_t)q->l1_size << (q->l2_bits - q->slice_bits)) > UINT32_MAX / 2) {
+    while (q->slice_bits < q->l2_bits && q->l1_size > l2_max_l1_size(q)) {
         q->slice_bits++;
     }
+}
+
+uint64_t l2_max_l1_size(const Qcow2 *q)
+{
+    return UINT32_MAX / 2 >> (q->l2_bits - q->slice_bits); /* slice numbers have 32 bits */
 }
 
 void l2_cache_init(Qcow2 *q, const L2Options *options)
@@ -87,7 +91,6 @@ void l2_cache_init(Qcow2 *q, const L2Options *options)
 bool l2_cache_resize(Qcow2 *q)
 {
     L2Cache *c = &q->cache;
-    choose_slice(q);
     graph_ways_changed(q->node->graph);
     uint32_t n = nb_pages_for(q);
     if (n > c->nb_pages) {
@@ -101,6 +104,12 @@ bool l2_cache_resize(Qcow2 *q)
         c->nb_pages = n;
     }
     return true;
+}
+
+bool l2_cache_reshape(Qcow2 *q)
+{
+    choose_slice(q);
+    return l2_cache_resize(q);
 }
 
 /* ---- slots and pages ---- */

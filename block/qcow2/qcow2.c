@@ -239,19 +239,25 @@ static bool coroutine_fn qcow2_co_open(BlockNode *node, const BlockdevOptions *o
 /* Q9: other programs may have changed the file since we last wrote it. */
 static bool coroutine_fn read_again(Qcow2 *q, GError **errp)
 {
+    HeaderBefore before;
+
     l2_co_settle(q);
     l2_cache_clear(q);
     refcount_clear(q);
     overlap_forget(q);
     node_refresh_length(q->file);
-    q->l1_bad = q->rt_bad = false;
-    if (!header_co_read(q, errp)) {
-        return false;
-    }
-    if (!l2_cache_resize(q)) {
+    header_set_aside(q, &before);
+    bool ok = header_co_read(q, errp);
+    if (ok && !l2_cache_reshape(q)) {
         error_set_errno(errp, ENOMEM, "Could not read the image again");
+        ok = false;
+    }
+    if (!ok) { /* those who read go on with what they had */
+        overlap_forget(q);
+        header_put_back(q, &before);
         return false;
     }
+    header_let_go(&before);
     prepare_tables(q);
     snapshots_co_read(q);
     /* what was let go of before is somebody else's matter; the header has told its roots */
@@ -465,6 +471,7 @@ const BlockDriver driver_qcow2 = {
     .co_discard = qcow2_co_discard,
     .co_flush = qcow2_co_flush,
     .co_make_empty = qcow2_co_make_empty,
+    .co_make_space = alloc_co_make_space,
     .co_truncate = qcow2_co_truncate,
     .co_set_writing = qcow2_co_set_writing,
     .co_quiesce = qcow2_co_quiesce,

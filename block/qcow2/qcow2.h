@@ -65,38 +65,51 @@ typedef struct UnsettledRoot {
     uint8_t bytes[16];
 } UnsettledRoot;
 
+/* What the header says and what follows from it: of Qcow2, and to be put aside as a whole.
+ * The first ones are hot. */
+#define HEADER_STATE                                                                       \
+    uint64_t *l1; /* host order, as the guest sees it now */                               \
+    uint32_t l1_size;                                                                      \
+    uint8_t cluster_bits;                                                                  \
+    uint8_t l2_bits;    /* log2 of entries in a table */                                   \
+    uint8_t slice_bits; /* log2 of entries in a slice */                                   \
+    uint8_t version;                                                                       \
+    uint64_t cluster_size;                                                                 \
+    uint64_t incompatible, compatible, autoclear;                                          \
+    uint64_t l1_offset;                                                                    \
+    uint64_t rt_offset;                                                                    \
+    uint64_t *rt; /* host order */                                                         \
+    uint32_t rt_clusters;                                                                  \
+    uint32_t rt_entries;                                                                   \
+    uint32_t header_length;                                                                \
+    uint32_t nb_snapshots;                                                                 \
+    uint64_t snapshots_offset;                                                             \
+    uint64_t bitmaps_offset, bitmaps_size; /* directory; size 0 = none */                  \
+    struct StoredBitmap *bitmaps; /* nb_bitmaps of them, as the directory says */          \
+    uint32_t nb_bitmaps;                                                                   \
+    uint8_t refcount_order;                                                                \
+    bool corrupt;                                                                          \
+    bool l1_bad, rt_bad; /* tables with entries that make no sense */
+
+typedef struct HeaderState {
+    HEADER_STATE
+} HeaderState;
+
 struct Qcow2 {
     /* hot: read by map */
     BlockNode *node;
     BlockNode *file;
-    uint64_t *l1; /* host order, as the guest sees it now */
-    uint32_t l1_size;
-    uint8_t cluster_bits;
-    uint8_t l2_bits;    /* log2 of entries in a table */
-    uint8_t slice_bits; /* log2 of entries in a slice */
-    uint64_t cluster_size;
+    union {
+        struct {
+            HEADER_STATE
+        };
+        HeaderState header;
+    };
     FlatMap *flat;        /* of the layers below; NULL: nothing is known */
     const uint64_t *ways; /* graph_ways() */
     bool learns;          /* may have a FlatMap */
     L2Cache cache;
-    /* the header */
-    uint8_t version;
-    uint8_t refcount_order;
-    uint32_t header_length;
-    uint64_t incompatible, compatible, autoclear;
-    uint64_t l1_offset;
-    uint64_t rt_offset;
-    uint32_t rt_clusters;
-    uint32_t rt_entries;
-    uint64_t *rt; /* host order */
-    uint32_t nb_snapshots;
-    uint64_t snapshots_offset;
-    SnapshotInfoList *snapshots; /* of the internal ones; NULL also when unreadable */
-    uint64_t bitmaps_offset, bitmaps_size; /* directory; size 0 = none */
-    uint32_t nb_bitmaps;
-    struct StoredBitmap *bitmaps; /* nb_bitmaps of them, as the directory says */
-    bool corrupt;
-    bool l1_bad, rt_bad; /* tables with entries that make no sense */
+    SnapshotInfoList *snapshots; /* internal ones; NULL also when unreadable */
     bool pass_discard;
     TableSet table_set; /* overlap.c */
     /* allocation (alloc.c), under alloc_lock */
@@ -112,6 +125,8 @@ struct Qcow2 {
     GArray *dropped;         /* Dropped: not yet captured by an epoch */
     GArray *quarantine;      /* Dropped: entry gone from the disk, grace period running */
     uint64_t dropped_bytes;
+    uint64_t nb_frees;       /* how often clusters became free */
+    uint64_t full_at;        /* nb_frees when there was no room last */
     UnsettledRoot unsettled;
     /* writing */
     ListLink cows; /* CowRange.link */
@@ -141,6 +156,17 @@ static inline uint64_t clusters_for(const Qcow2 *q, uint64_t bytes)
 /* ---- header.c ---- */
 /* Read and validate header, extensions, L1 and refcount tables into @q. */
 bool coroutine_fn header_co_read(Qcow2 *q, GError **errp);
+/* Before it is read a second time: what is there now, until one of the other two is called.
+ * @q has no tables meanwhile: nothing may be in flight. */
+typedef struct HeaderBefore {
+    HeaderState state;
+    uint64_t length;
+    char *backing_file, *backing_format;
+} HeaderBefore;
+void header_set_aside(Qcow2 *q, HeaderBefore *ret);
+/* It could not be read, or could not be taken over: it is as it was. */
+void header_put_back(Qcow2 *q, HeaderBefore *before);
+void header_let_go(HeaderBefore *before);
 /* Overwrite @len bytes of the header at @offset and nothing else. 0 or -errno. */
 int coroutine_fn header_co_write_field(Qcow2 *q, size_t offset, const void *field,
                                        size_t len);
@@ -172,7 +198,12 @@ void l2_cache_init(Qcow2 *q, const L2Options *options);
 void l2_cache_fini(Qcow2 *q);
 /* Forget everything (nothing may be dirty, loading, or wait in the background). */
 void l2_cache_clear(Qcow2 *q);
+/* The L1 table has become larger. False: no memory. */
 bool l2_cache_resize(Qcow2 *q);
+/* So many entries it may have, as slices are. */
+uint64_t l2_max_l1_size(const Qcow2 *q);
+/* Another header is in force, and the cache was cleared. False: no memory. */
+bool l2_cache_reshape(Qcow2 *q);
 /* There is something that may lie idle. */
 void l2_start_cleaning(Qcow2 *q);
 
@@ -312,6 +343,7 @@ int coroutine_fn bitmap_co_each_range(Qcow2 *q,
                                                     uint64_t len),
                                       void *opaque);
 void bitmap_forget(Qcow2 *q);
+void bitmaps_free(StoredBitmap *bitmaps, uint32_t nb_bitmaps);
 /* For query and info; the caller owns the list. */
 Qcow2BitmapInfoList *bitmap_infos(const Qcow2 *q);
 
@@ -396,6 +428,8 @@ void alloc_captured_dropped(Qcow2 *q, GArray *captured);
 /* Free what has passed its grace period, or all when @drained; alloc_lock held. 0 or
  * -errno. */
 int coroutine_fn alloc_co_reclaim(Qcow2 *q, bool drained);
+/* BlockDriver.co_make_space: an epoch, a grace period, and all of it is free. */
+bool coroutine_fn alloc_co_make_space(BlockNode *node);
 
 /* ---- flush.c ---- */
 int coroutine_fn qcow2_co_flush(BlockNode *node);

@@ -177,6 +177,7 @@ int coroutine_fn refcount_co_grow_table(Qcow2 *q, uint64_t cluster, uint64_t nee
         return -ENOMEM;
     }
     memcpy(t.rt, q->rt, q->rt_entries * sizeof(*t.rt));
+    *ret_used = t.clusters + t.blocks; /* from here on they hold something, come what may */
     node_co_event(q->file, BLKDEBUG_EVENT_REFTABLE_GROW);
     int ret = lay_out_blocks(q, &t);
     q->rt = t.rt;
@@ -198,7 +199,6 @@ int coroutine_fn refcount_co_grow_table(Qcow2 *q, uint64_t cluster, uint64_t nee
         abandon_table(q, &t, counted);
         return ret;
     }
-    *ret_used = t.clusters + t.blocks;
     return put_in_force(q, &t);
 }
 

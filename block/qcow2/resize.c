@@ -115,7 +115,7 @@ static int coroutine_fn co_move_l1(Qcow2 *q, uint32_t l1_size)
 static int coroutine_fn co_grow(Qcow2 *q, uint64_t size)
 {
     uint64_t need = div_round_up(size, q->cluster_size << q->l2_bits);
-    if (need > QCOW2_MAX_L1_BYTES / 8) {
+    if (need > QCOW2_MAX_L1_BYTES / 8 || need > l2_max_l1_size(q)) {
         return -EFBIG;
     }
     if (need <= q->l1_size) { /* perhaps since an attempt that failed halfway */
