@@ -23,6 +23,7 @@ typedef enum BlockBreak {
     BREAK_Q4_REUSED, /* a new L2 table in a used cluster and its L1 entry share one sync */
     BREAK_Q5,        /* the allocator does not wait for its lock */
     BREAK_Q6,        /* no grace period */
+    BREAK_SPACE,     /* a full disk: what was let go of is taken while others still read it */
     BREAK_Q7,        /* a failed write frees the published cluster it went to */
     BREAK_Q8,        /* autoclear bits stay */
     BREAK_Q9,        /* a header field takes its whole sector along, as it was at open */

@@ -447,11 +447,12 @@ bool coroutine_fn alloc_co_make_space(BlockNode *node)
     qcow2_co_epoch(q); /* what was dropped is in quarantine */
     uint64_t dropped_in = epoch_now(node->graph);
     int64_t until = loop_now_ns(loop) + GRACE_MAX_NS;
-    while (epoch_oldest(node->graph) <= dropped_in && loop_now_ns(loop) < until) {
+    while (epoch_oldest(node->graph) <= dropped_in && loop_now_ns(loop) < until &&
+           !BROKEN(BREAK_SPACE)) {
         co_sleep_ns(loop, GRACE_STEP_NS);
     }
     co_mutex_lock(&q->alloc_lock);
-    alloc_co_reclaim(q, false);
+    alloc_co_reclaim(q, BROKEN(BREAK_SPACE));
     co_mutex_unlock(&q->alloc_lock);
     return true;
 }

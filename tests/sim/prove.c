@@ -27,6 +27,7 @@ static const Proof proofs[] = {
     {BREAK_Q4_REUSED, "q4-reused", "order-reused"},
     {BREAK_Q5, "q5", "allocate"},
     {BREAK_Q6, "q6", "reuse-slow"},
+    {BREAK_SPACE, "space", "tight"},
     {BREAK_Q7, "q7", "failed-writes"},
     {BREAK_Q8, "q8", "start"},
     {BREAK_Q9, "q9", "rebase"},

@@ -214,6 +214,12 @@ static const Scenario scenarios[] = {
      .window = {1, 4}, .l2_slices = {1, 6}, .base = 50, .v2 = 10, .buffered = 40,
      .align = 40, .start = 50, .filled = {20, 90}, .compressed = {0, 80}, .gaps = {0, 20},
      .snapshot = 30, .cut_one_in = {30, 120}},
+    {"tight", "a device that holds less than the guest writes; what it discards makes room",
+     WEIGHTS(40, 60, 0, 30, 0), .cluster_bits = {9, 9}, .clusters = {10, 24},
+     .refcount_order = {3, 5}, .workers = {10, 20}, .ops = {300, 500}, .hot = {0, 0},
+     .whole = 80, .wide = 1, .slow_one_in = {2, 4}, .slow_factor = {300, 900},
+     .window = {1, 3}, .l2_slices = {4, 8}, .device = 100, .base = 20, .no_punch = 30,
+     .slow_data = 100, .tight = {40, 80}, .cut_one_in = {80, 160}},
     {"device", "a block device: fixed size, somebody else's bytes in it",
      WEIGHTS(55, 14, 8, 8, 8), SMALL, .device = 100, .base = 40, .no_punch = 40},
 };
@@ -285,6 +291,8 @@ static void draw_knobs(const Scenario *s, GRand *rand, const Config *cfg, BlockK
                                              : 700 + cfg->l2_slices * (cfg->l2_slices % 2 ? 64 : 400);
 }
 
+#define TIGHT_METADATA 8 /* clusters, at least what an empty image takes */
+
 static void draw_start(const Scenario *s, GRand *rand, Config *ret)
 {
     ret->start = chance(rand, s->start);
@@ -326,6 +334,12 @@ void scenario_draw(const Scenario *s, GRand *rand, Config *ret)
     draw_faults(s, rand, ret, &ret->faults);
     draw_knobs(s, rand, ret, &ret->knobs);
     ret->max_file_bytes = MAX(UINT64_C(8) << 20, UINT64_C(48) << ret->cluster_bits);
+    ret->image_bytes = ret->max_file_bytes;
+    if (s->tight.max) {
+        uint64_t clusters = ret->nb_sectors / per_cluster * (uint64_t)draw(rand, s->tight) / 100;
+        ret->tight = true;
+        ret->image_bytes = (clusters + TIGHT_METADATA) << ret->cluster_bits;
+    }
     if (s->start) {
         draw_start(s, rand, ret);
     }

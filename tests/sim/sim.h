@@ -76,6 +76,7 @@ typedef struct Scenario {
     Range garbage;      /* free clusters with old bytes */
     unsigned bitmaps, snapshot; /* percent of those images */
     unsigned second;    /* another disk in the same process */
+    Range tight;        /* of the disk's clusters so many percent fit on its device; 0: all */
     Range write_odds; /* of those that have faults: permille of the operations */
     Range cut_one_in; /* steps */
     bool snapshots_only; /* what others do when they are lent the file */
@@ -97,6 +98,8 @@ typedef struct Config {
     uint32_t start_filled, start_compressed, start_gaps; /* percent */
     uint32_t start_garbage, start_bitmaps;
     uint64_t max_file_bytes;
+    uint64_t image_bytes; /* what an image's file or device may have */
+    bool tight; /* that is less than the guest may write */
     SimTraits traits;
     SimFaults faults;
     BlockKnobs knobs;

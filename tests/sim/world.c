@@ -144,7 +144,7 @@ void coroutine_fn world_co_close(World *w)
 static void add_file(World *w)
 {
     g_autofree char *name = g_strdup_printf("%s%u", w->prefix, w->nb_files);
-    w->files[w->nb_files++] = sim_disk_new(w->host, name, w->cfg.max_file_bytes);
+    w->files[w->nb_files++] = sim_disk_new(w->host, name, w->cfg.image_bytes);
 }
 
 static JsonValue *create_options(const World *w, unsigned file)
@@ -354,8 +354,7 @@ World *world_resurrect(World *old, GRand *rand, bool power_loss)
     make_machine(w, 1);
     for (unsigned i = 0; i < w->nb_files; i++) {
         uint8_t *image = sim_disk_survivors(old->files[i], rand, power_loss, &len);
-        w->files[i] = sim_disk_new(w->host, sim_disk_name(old->files[i]),
-                                   w->cfg.max_file_bytes);
+        w->files[i] = sim_disk_new(w->host, sim_disk_name(old->files[i]), w->cfg.image_bytes);
         sim_disk_adopt(w->files[i], image, len);
     }
     if (w->base) {
