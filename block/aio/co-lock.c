@@ -159,6 +159,50 @@ int coroutine_fn co_group_join(CoGroup *group, CoGroupRun *run, void *opaque)
     return ret;
 }
 
+/* ---- working together ---- */
+
+typedef struct Team {
+    CoWorker *worker;
+    void *opaque;
+    unsigned running;
+    bool over; /* somebody found nothing left */
+    int ret;
+    CoQueue ended;
+} Team;
+
+static void coroutine_fn team_work(void *opaque)
+{
+    Team *team = opaque;
+
+    team->running++;
+    int ret = team->worker(team->opaque);
+    team->over = true;
+    team->ret = team->ret ? team->ret : ret;
+    team->running--;
+    co_queue_wake_all(&team->ended);
+}
+
+int coroutine_fn co_together(Loop *loop, unsigned n, CoWorker *worker, void *opaque)
+{
+    Team team = {.worker = worker, .opaque = opaque};
+
+    co_queue_init(&team.ended, loop);
+    for (unsigned i = 1; i < n && !team.over; i++) {
+        Coroutine *co = coroutine_try_new(team_work, &team, CO_STACK_DATA);
+        if (!co) {
+            break;
+        }
+        coroutine_enter(co);
+    }
+    if (!team.over) {
+        team_work(&team);
+    }
+    while (team.running) {
+        co_queue_wait(&team.ended);
+    }
+    return team.ret;
+}
+
 /* ---- reader/writer ---- */
 
 enum { WAIT_READ, WAIT_WRITE };

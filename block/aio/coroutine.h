@@ -108,6 +108,16 @@ bool co_group_idle(const CoGroup *group);
 /* Until nobody runs. */
 void coroutine_fn co_group_wait_idle(CoGroup *group);
 
+/*
+ * Do together what can be done in any order: @worker, which takes one thing after the other
+ * from what @opaque has left and returns when there is nothing (or an error), runs in up to
+ * @n coroutines, the caller among them. Returns when all have: 0, or the first error, of
+ * which it is theirs to tell each other. Fewer run where there is no memory for stacks, or
+ * when one comes to the end before the next has begun.
+ */
+typedef int coroutine_fn CoWorker(void *opaque);
+int coroutine_fn co_together(Loop *loop, unsigned n, CoWorker *worker, void *opaque);
+
 /* A fair reader/writer lock between coroutines of one loop. */
 typedef struct CoRwlock {
     Loop *loop;

@@ -181,32 +181,45 @@ static void capture_free(Qcow2 *q, Capture *cap)
     disk_buffer_free(cap->l1_copies);
 }
 
+typedef struct SliceWriter {
+    Qcow2 *q;
+    const Capture *cap;
+    guint next; /* of the slices */
+    int ret;
+} SliceWriter;
+
 /* Slices that follow each other on disk go out in one write. */
 #define WRITE_RUN 64
-static int coroutine_fn write_slices(Qcow2 *q, const Capture *cap)
+static int coroutine_fn write_runs(void *opaque)
 {
+    SliceWriter *w = opaque;
+    Qcow2 *q = w->q;
+    const GArray *slices = w->cap->slices;
     struct iovec iov[WRITE_RUN];
-    guint i = 0;
-    while (i < cap->slices->len) {
-        const CapturedSlice *first = &g_array_index(cap->slices, CapturedSlice, i);
+
+    while (w->next < slices->len && w->ret == 0) {
+        const CapturedSlice *first = &g_array_index(slices, CapturedSlice, w->next);
         int n = 0;
-        while (i < cap->slices->len && n < WRITE_RUN) {
-            const CapturedSlice *c = &g_array_index(cap->slices, CapturedSlice, i);
+        for (; w->next < slices->len && n < WRITE_RUN; w->next++, n++) {
+            const CapturedSlice *c = &g_array_index(slices, CapturedSlice, w->next);
             if (c->disk_offset != first->disk_offset + n * slice_bytes(q)) {
                 break;
             }
             iov[n].iov_base = c->copy;
             iov[n].iov_len = slice_bytes(q);
-            n++;
-            i++;
         }
         node_co_event(q->file, BLKDEBUG_EVENT_L2_UPDATE);
         int ret = node_co_write(q->file, first->disk_offset, n * slice_bytes(q), iov, n, 0);
-        if (ret < 0) {
-            return ret;
-        }
+        w->ret = w->ret ? w->ret : ret;
     }
-    return 0;
+    return w->ret;
+}
+
+static int coroutine_fn write_slices(Qcow2 *q, const Capture *cap)
+{
+    SliceWriter w = {.q = q, .cap = cap};
+    return co_together(graph_loop(q->node->graph),
+                       MIN(cap->slices->len, qcow2_metadata_writers()), write_runs, &w);
 }
 
 static int coroutine_fn write_l1(Qcow2 *q, const Capture *cap)

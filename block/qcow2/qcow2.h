@@ -13,6 +13,7 @@
 #ifndef BLOCK_QCOW2_QCOW2_H
 #define BLOCK_QCOW2_QCOW2_H
 
+#include "block/base/ablate.h"
 #include "block/driver.h"
 #include "block/qcow2/format.h"
 #include "block/qcow2/l2-cache.h"
@@ -151,6 +152,13 @@ static inline uint64_t cluster_start(const Qcow2 *q, uint64_t offset)
 static inline uint64_t clusters_for(const Qcow2 *q, uint64_t bytes)
 {
     return (bytes + q->cluster_size - 1) >> q->cluster_bits;
+}
+
+/* So many writes of metadata are in flight at once where their order does not matter: a
+ * device has a queue. */
+static inline unsigned qcow2_metadata_writers(void)
+{
+    return ablated(ABLATE_GROUP_COMMIT) ? 1 : 8;
 }
 
 /* ---- header.c ---- */

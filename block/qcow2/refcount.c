@@ -244,28 +244,42 @@ int coroutine_fn refcount_co_set(Qcow2 *q, uint64_t cluster, uint64_t count)
     return ret;
 }
 
-/* order: the list is walked again from its start after each write, for a slice may become
- * dirty (again) while one is written. */
-int coroutine_fn refcount_co_write_dirty(Qcow2 *q)
+typedef struct RefWriter {
+    Qcow2 *q;
+    int ret;
+} RefWriter;
+
+static int coroutine_fn write_dirty_slices(void *opaque)
 {
-    uint8_t *copy = disk_buffer_try_alloc(4096, SLICE_BYTES);
-    int ret = copy ? 0 : -ENOMEM;
-    while (ret == 0 && !list_empty(&q->refs.dirty)) {
+    RefWriter *w = opaque;
+    Qcow2 *q = w->q;
+
+    while (w->ret == 0 && !list_empty(&q->refs.dirty)) {
         RefSlice *slice = list_first(&q->refs.dirty, RefSlice, in_dirty);
         list_remove(&slice->in_dirty);
+        /* order: counts change under alloc_lock, which the caller holds: what is being
+         * written stays as it is */
+        g_assert(!slice->writing);
         slice->writing = true;
         q->refs.writing++;
-        memcpy(copy, slice->data, SLICE_BYTES);
         node_co_event(q->file, BLKDEBUG_EVENT_REFBLOCK_UPDATE);
-        ret = node_co_write_buf(q->file, slice->disk_offset, SLICE_BYTES, copy, 0);
+        int ret = node_co_write_buf(q->file, slice->disk_offset, SLICE_BYTES, slice->data, 0);
         slice->writing = false;
         q->refs.writing--;
-        if (ret < 0 && !list_linked(&slice->in_dirty)) {
+        if (ret < 0) {
             list_append(&q->refs.dirty, &slice->in_dirty);
+            w->ret = ret;
         }
     }
-    disk_buffer_free(copy);
-    return ret;
+    return w->ret;
+}
+
+int coroutine_fn refcount_co_write_dirty(Qcow2 *q)
+{
+    RefWriter w = {.q = q};
+    bool several = q->refs.dirty.next->next != &q->refs.dirty;
+    return co_together(graph_loop(q->node->graph), several ? qcow2_metadata_writers() : 1,
+                       write_dirty_slices, &w);
 }
 
 /* ---- free clusters ---- */

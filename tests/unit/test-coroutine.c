@@ -313,6 +313,69 @@ static void test_group_alone(void)
     locks_fini(&locks, "()x1()x2");
 }
 
+typedef struct Heap {
+    Locks *locks;
+    int left, fails_at;
+    bool sleeps;
+    unsigned workers, running, most;
+    unsigned n;
+} Heap;
+
+static int coroutine_fn take_all(void *opaque)
+{
+    Heap *heap = opaque;
+    int ret = 0;
+
+    heap->workers++;
+    heap->running++;
+    heap->most = MAX(heap->most, heap->running);
+    while (heap->left > 0 && ret == 0) {
+        int mine = heap->left--;
+        if (heap->sleeps) {
+            co_sleep_ns(heap->locks->loop, 100000);
+        }
+        ret = mine == heap->fails_at ? -mine : 0;
+    }
+    heap->running--;
+    return ret;
+}
+
+static void coroutine_fn heap_owner(void *opaque)
+{
+    Heap *heap = opaque;
+    int ret = co_together(heap->locks->loop, heap->n, take_all, heap);
+    g_assert_cmpuint(heap->running, ==, 0);
+    g_string_append_printf(trace, "%u workers, %d left: %d\n", heap->workers, heap->left, ret);
+    finished(heap->locks);
+}
+
+/* Several are at it where each thing takes its time, one where it does not; all have ended
+ * when it returns, the first error with them. */
+static void test_together(void)
+{
+    static const struct {
+        Heap heap;
+        const char *expected;
+    } cases[] = {
+        {{.left = 20, .sleeps = true, .n = 4}, "4 workers, 0 left: 0\n"},
+        {{.left = 2, .sleeps = true, .n = 4}, "3 workers, 0 left: 0\n"},
+        {{.left = 20, .sleeps = false, .n = 4}, "1 workers, 0 left: 0\n"},
+        {{.left = 20, .sleeps = true, .n = 1}, "1 workers, 0 left: 0\n"},
+        {{.left = 0, .sleeps = true, .n = 0}, "1 workers, 0 left: 0\n"},
+        {{.left = 20, .sleeps = true, .n = 4, .fails_at = 9}, "4 workers, 0 left: -9\n"},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        Locks locks = {.running = 1};
+        Heap heap = cases[i].heap;
+        heap.locks = &locks;
+        locks_init(&locks);
+        coroutine_enter(coroutine_new(heap_owner, &heap, CO_STACK_DATA));
+        locks_fini(&locks, cases[i].expected);
+        g_assert_cmpuint(heap.most, ==, heap.workers);
+    }
+}
+
 static void coroutine_fn rwlock_user(void *opaque)
 {
     User *user = opaque;
@@ -380,6 +443,7 @@ int main(int argc, char **argv)
     g_test_add_func("/coroutine/rwlock", test_rwlock);
     g_test_add_func("/coroutine/group", test_group);
     g_test_add_func("/coroutine/group-alone", test_group_alone);
+    g_test_add_func("/coroutine/together", test_together);
 #ifndef __SANITIZE_ADDRESS__
     g_test_add_func("/coroutine/no-memory", test_no_memory);
 #endif
