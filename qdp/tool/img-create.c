@@ -386,15 +386,14 @@ int coroutine_fn img_resize(Tool *tool, int argc, char **argv)
         tool_error(tool, "New image size must be positive");
     } else if (total <= now && mode != PREALLOC_MODE_OFF) {
         tool_error(tool, "Preallocation can only be used for growing images");
-    } else if (mode != PREALLOC_MODE_OFF &&
-               !resize_may_preallocate(image.node, mode, &error)) {
-        tool_error_free(tool, error);
     } else if (total < now && !shrink) {
         tool_error(tool, "Use the --shrink option to perform a shrink operation.");
         fprintf(stderr, "qemu-img: warning: Shrinking an image will delete all data beyond "
                         "the shrunken image's end. Before performing such an operation, make "
                         "sure there is no important data there.\n");
-    } else if (graph_co_resize(image.node, (uint64_t)total, &error)) {
+    } else if ((mode == PREALLOC_MODE_OFF ||
+                resize_may_preallocate(image.node, mode, &error)) &&
+               graph_co_resize(image.node, (uint64_t)total, &error)) {
         status = 0;
         if (!quiet) {
             printf("Image resized.\n");
