@@ -58,6 +58,9 @@ CELLS = [
     cell("alloc-64k-randwrite-1", "new", *once("64k", 1), cluster="64k", ops=20000),
     cell("alloc-2m-randwrite-32", "new", *once("2M", 32), cluster="2M", ops=1000),
     cell("alloc-2m-randwrite-1", "new", *once("2M", 1), cluster="2M", ops=1000),
+    # what a file system of the guest does when it commits
+    cell("alloc-64k-flush64-32", "new", *once("1M", 32), "--flush-every", "64",
+         cluster="64k", ops=8000),
     cell("alloc-backed-64k-randwrite-32", "overlay", *once("64k", 32), cluster="64k",
          ops=8000),
     cell("alloc-backed-2m-randwrite-32", "overlay", *once("2M", 32), cluster="2M", ops=400),
@@ -95,6 +98,7 @@ TARGETS = [
     Target("tmpfs", "alloc-backed-2m-randwrite-32", 3, 0.35),
     Target("tmpfs", "mapped-flush-each-16", 2.5, 0.3),
     Target("loop", "mapped-flush-each-1", 1.5, 0.3),
+    Target("loop", "alloc-64k-flush64-32", 2.5, 0.4),
     Target("tmpfs", "scattered-64g-randread-32", 3.5, 0.3),
     Target("tmpfs", "scattered-64g-randwrite-32", 3.5, 0.3),
     Target("tmpfs", "scattered-1t-randread-32", 3, 0.3),
