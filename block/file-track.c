@@ -14,6 +14,7 @@
 
 /* A bounce buffer never exceeds this; longer unaligned I/O goes in pieces. */
 #define BOUNCE_MAX (1 * MiB)
+#define TO_INFINITY ((uint64_t)INT64_MAX)
 
 void tracked_file_init(TrackedFile *file, DiskFile *disk)
 {
@@ -152,6 +153,33 @@ static int coroutine_fn rmw_piece(TrackedFile *file, uint8_t *bounce, uint64_t s
     return disk_co_buf(file, DISK_WRITE, start, end - start, bounce);
 }
 
+/* Make [@start, @end) exclusive, and everything behind it when @end lies behind the end of
+ * the file (F3). True in that case. */
+static bool coroutine_fn co_begin_unaligned(TrackedFile *file, TrackedWrite *range,
+                                            uint64_t start, uint64_t end)
+{
+    bool past_end = end > file->known_size;
+
+    tracked_co_exclusive_begin(file, range, start,
+                               (past_end ? TO_INFINITY : end) - start);
+    if (!past_end && end > file->known_size) { /* cut while we waited */
+        tracked_exclusive_end(file, range);
+        past_end = true;
+        tracked_co_exclusive_begin(file, range, start, TO_INFINITY - start);
+    }
+    return past_end && !file->info.block_device;
+}
+
+/* Where the file ends when [@offset, @end) has been written. Exclusive up to infinity, so
+ * that no write of ours that is not yet in known_size runs; another program's growth is
+ * seen by looking. */
+static uint64_t end_with(const TrackedFile *file, uint64_t end)
+{
+    int64_t size = disk_file_size(file->disk);
+
+    return max_u64(max_u64(file->known_size, size < 0 ? 0 : (uint64_t)size), end);
+}
+
 static int coroutine_fn write_unaligned(TrackedFile *file, uint64_t offset, uint64_t len,
                                         const struct iovec *iov, int niov)
 {
@@ -164,16 +192,19 @@ static int coroutine_fn write_unaligned(TrackedFile *file, uint64_t offset, uint
         return -ENOMEM;
     }
     TrackedWrite range;
-    tracked_co_exclusive_begin(file, &range, start, end - start);
+    bool past_end = co_begin_unaligned(file, &range, start, end);
+    uint64_t true_end = past_end ? end_with(file, offset + len) : end;
     int ret = 0;
     for (uint64_t pos = start; pos < end && ret == 0; pos += piece_max) {
         ret = rmw_piece(file, bounce, pos, min_u64(pos + piece_max, end), offset, len,
                         iov, niov);
     }
-    uint64_t true_end = max_u64(file->known_size, offset + len);
-    if (ret == 0 && end > true_end && !file->info.block_device) {
+    if (ret == 0 && end > true_end) {
         /* The block-sized write went past the end of the file: put the end back. */
         ret = disk_co_run(file->disk, DISK_TRUNCATE, true_end, 0, NULL, 0, 0);
+    }
+    if (ret == 0) { /* before the next may look */
+        note_size(file, offset + len);
     }
     tracked_exclusive_end(file, &range);
     disk_buffer_free(bounce);
@@ -188,12 +219,12 @@ int coroutine_fn tracked_co_write(TrackedFile *file, uint64_t offset, uint64_t l
         TrackedWrite write;
         tracked_co_write_begin(file, &write, offset, len);
         ret = disk_co_run(file->disk, DISK_WRITE, offset, len, iov, niov, 0);
+        if (ret == 0) {
+            note_size(file, offset + len);
+        }
         tracked_write_end(file, &write);
     } else {
         ret = write_unaligned(file, offset, len, iov, niov);
-    }
-    if (ret == 0) {
-        note_size(file, offset + len);
     }
     return ret;
 }
@@ -204,6 +235,19 @@ int coroutine_fn tracked_co_range(TrackedFile *file, DiskOpType type, uint64_t o
     TrackedWrite write;
     tracked_co_write_begin(file, &write, offset, len);
     int ret = disk_co_run(file->disk, type, offset, len, NULL, 0, 0);
+    tracked_write_end(file, &write);
+    return ret;
+}
+
+int coroutine_fn tracked_co_truncate(TrackedFile *file, uint64_t size)
+{
+    TrackedWrite write;
+    uint64_t start = min_u64(size, file->known_size);
+    tracked_co_write_begin(file, &write, start, TO_INFINITY - start);
+    int ret = disk_co_run(file->disk, DISK_TRUNCATE, size, 0, NULL, 0, 0);
+    if (ret == 0) {
+        file->known_size = size;
+    }
     tracked_write_end(file, &write);
     return ret;
 }

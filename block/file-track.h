@@ -10,9 +10,12 @@
  * than the file's alignment share a block, and because metadata lives here as well.
  *
  * Invariants:
- *  F1 every write, zero, punch and discard to the file is linked in writes while it runs;
+ *  F1 every write, zero, punch, discard and truncate of the file is linked in writes while
+ *     it runs;
  *  F2 an exclusive range never overlaps another exclusive range or a running write that
- *     started after it was registered.
+ *     started after it was registered;
+ *  F3 who may have to put the end of the file back is exclusive from its first block to
+ *     infinity: so nobody makes the file longer between the look at its end and that.
  */
 #ifndef BLOCK_FILE_TRACK_H
 #define BLOCK_FILE_TRACK_H
@@ -99,5 +102,8 @@ int coroutine_fn tracked_co_write(TrackedFile *file, uint64_t offset, uint64_t l
 /* DISK_ZERO, DISK_PUNCH, DISK_DISCARD on whole aligned ranges. */
 int coroutine_fn tracked_co_range(TrackedFile *file, DiskOpType type, uint64_t offset,
                                   uint64_t len);
+/* Set the size, which known_size then is. To cut off what somebody writes is the caller's
+ * own fault. */
+int coroutine_fn tracked_co_truncate(TrackedFile *file, uint64_t size);
 
 #endif

@@ -106,12 +106,11 @@ static bool coroutine_fn file_co_truncate(BlockNode *node, uint64_t size, GError
         }
         return true;
     }
-    int ret = disk_co_run(s->tracked.disk, DISK_TRUNCATE, size, 0, NULL, 0, 0);
+    int ret = tracked_co_truncate(&s->tracked, size);
     if (ret < 0) {
         error_set_errno(errp, ret, "Could not resize file");
         return false;
     }
-    s->tracked.known_size = size;
     node_set_length(node, round_up(size, 512));
     return true;
 }
