@@ -14,6 +14,10 @@
 
 #include "block/aio/disk-private.h"
 #include "block/base/iov.h"
+#include "block/base/math.h"
+
+/* In a row, of a read in a file that grows; then something else is wrong. */
+#define MAX_STALLS 32
 
 int disk_op_fd(const DiskOp *op)
 {
@@ -139,18 +143,29 @@ ssize_t disk_op_attempt(DiskOp *op, int rwf_flags)
     return -EINVAL;
 }
 
-/* A read came back short. At the end of the file as it is now the rest reads as zeros;
- * anywhere else something is wrong. */
-static bool read_ended_short(DiskOp *op)
+/* A read came back short, after @before bytes that had been read already. At the end of the
+ * file as it is now the rest reads as zeros. Where the file goes on, it has grown since:
+ * the read goes on as well, from the last place whence one may read. */
+static bool read_ended_short(DiskOp *op, uint64_t before)
 {
     int64_t size = disk_fd_size(op->file->fd);
-    if (size >= 0 && op->offset + op->done_bytes >= (uint64_t)size) {
+    if (size < 0) {
+        op->result = (int)size;
+        return true;
+    }
+    if (op->offset + op->done_bytes >= (uint64_t)size) {
         iov_memset(op->iov, op->niov, op->done_bytes, 0, op->len - op->done_bytes);
         op->result = 0;
-    } else {
-        op->result = size < 0 ? (int)size : -EIO;
+        return true;
     }
-    return true;
+    op->done_bytes = round_down(op->done_bytes, op->file->info.offset_align);
+    if (op->done_bytes > before) {
+        op->nb_stalls = 0;
+    } else if (++op->nb_stalls > MAX_STALLS) {
+        op->result = -EIO; /* its size is one thing, and what can be read another */
+        return true;
+    }
+    return false;
 }
 
 bool disk_op_progress(DiskOp *op, ssize_t res)
@@ -166,6 +181,7 @@ bool disk_op_progress(DiskOp *op, ssize_t res)
         op->result = 0;
         return true;
     }
+    uint64_t before = op->done_bytes;
     op->done_bytes += res;
     if (op->done_bytes >= op->len) {
         op->result = 0;
@@ -180,7 +196,8 @@ bool disk_op_progress(DiskOp *op, ssize_t res)
     }
     uint32_t align = op->file->info.offset_align;
     if (res == 0 || (op->done_bytes & (align - 1))) {
-        return read_ended_short(op);
+        return read_ended_short(op, before);
     }
+    op->nb_stalls = 0;
     return false;
 }

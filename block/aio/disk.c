@@ -171,7 +171,7 @@ void disk_submit(DiskOp *op)
 {
     op->done_bytes = 0;
     op->result = 0;
-    op->state = 0;
+    op->nb_stalls = 0;
     op->file->ops->submit(op->file, op);
 }
 

@@ -6,8 +6,9 @@
  * Rules:
  *  D1 done is never called from inside disk_submit() (loop.h, L1);
  *  D2 short reads and writes, EINTR and EAGAIN are continued below this interface; a read
- *     that ends at the file's size as fstat tells it *then* is filled with zeros; any
- *     other short read is -EIO; a short write that makes no progress is -ENOSPC;
+ *     that ends at the file's size as fstat tells it *then* is filled with zeros; one that
+ *     ends before it goes on, for the file has grown; only if that leads nowhere, many
+ *     times in a row, it is -EIO; a short write that makes no progress is -ENOSPC;
  *  D3 the DiskOp, its iovec and the buffers stay valid and untouched until done;
  *  D4 alignment (mem_align, offset_align) is the caller's duty; it is asserted;
  *  D5 operations may complete in any order. A DISK_SYNC covers exactly the writes whose
@@ -52,7 +53,7 @@ struct DiskOp {
     uint8_t type;
     uint8_t flags;
     /* the engine's */
-    uint8_t state;
+    uint8_t nb_stalls; /* of a read, at what was the end of the file */
     uint64_t done_bytes;
     int result;
     ListLink link;

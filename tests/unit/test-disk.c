@@ -9,13 +9,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "block/aio/disk.h"
-#include "block/aio/loop.h"
+#include "block/aio/disk-private.h"
+#include "block/base/math.h"
 
 #define FILE_SIZE (1u << 20)
 #define BLOCK     4096u
@@ -356,6 +358,134 @@ static void test_refusals(gconstpointer opaque)
     loop_free(loop);
 }
 
+/* ---- the file grows while it is read ---- */
+
+/* What a read found to be the end of the file is none any more when it looks (D2). */
+static void coroutine_fn grown_since(void *opaque)
+{
+    enum { HALF = BLOCK / 2, LEN = 128 * BLOCK };
+    const Setup *setup = opaque;
+    DiskFile *file = open_setup(setup);
+    if (!file) {
+        return;
+    }
+    const uint32_t align = disk_file_info(file)->offset_align;
+    uint8_t *buf = disk_buffer_try_alloc(BLOCK, LEN);
+    struct iovec iov = {buf, LEN};
+    DiskOp op = {.file = file, .type = DISK_READ, .len = LEN, .iov = &iov, .niov = 1};
+    memset(buf, 0xee, LEN);
+    g_assert_cmpint(ftruncate(disk_file_fd(file), BLOCK + HALF + 100), ==, 0);
+
+    /* the kernel read up to the old end, or found nothing behind it: on from there, or from
+     * the last place whence one may read */
+    g_assert_false(disk_op_progress(&op, BLOCK));
+    g_assert_cmpuint(op.done_bytes, ==, BLOCK);
+    g_assert_false(disk_op_progress(&op, 0));
+    g_assert_cmpuint(op.done_bytes, ==, BLOCK);
+    g_assert_false(disk_op_progress(&op, 50));
+    g_assert_cmpuint(op.done_bytes, ==, BLOCK + round_down(50, align));
+    g_assert_cmpint(disk_op_attempt(&op, 0), ==, BLOCK + HALF + 100 - op.done_bytes);
+
+    /* and this is the end as it is now */
+    uint64_t left = BLOCK + HALF + 100 - op.done_bytes;
+    bool ended = disk_op_progress(&op, left) || disk_op_progress(&op, 0);
+    g_assert_true(ended);
+    g_assert_cmpint(op.result, ==, 0);
+    for (int i = BLOCK + HALF + 100; i < LEN; i++) {
+        g_assert_cmpint(buf[i], ==, 0);
+    }
+
+    /* a file system that says one thing and does another is not asked for ever, but one
+     * block after the other is no standing still */
+    int asked = 0;
+    g_assert_cmpint(ftruncate(disk_file_fd(file), FILE_SIZE), ==, 0);
+    op.done_bytes = 0;
+    while (op.done_bytes < 100 * BLOCK) {
+        g_assert_false(disk_op_progress(&op, BLOCK));
+        g_assert_false(disk_op_progress(&op, 0));
+    }
+    while (!disk_op_progress(&op, 0)) {
+        g_assert_cmpint(++asked, <, 100);
+    }
+    g_assert_cmpint(op.result, ==, -EIO);
+    disk_buffer_free(buf);
+    disk_file_free(file);
+}
+
+typedef struct Grower {
+    int fd;
+    _Atomic bool stop;
+} Grower;
+
+static void *grow(void *opaque)
+{
+    Grower *g = opaque;
+
+    while (!atomic_load(&g->stop)) {
+        for (off_t size = BLOCK + 512; size < FILE_SIZE && !atomic_load(&g->stop);
+             size += 512) {
+            g_assert_cmpint(ftruncate(g->fd, size), ==, 0);
+        }
+    }
+    return NULL;
+}
+
+static void coroutine_fn growing(void *opaque)
+{
+    enum { LEN = FILE_SIZE - BLOCK };
+    const Setup *setup = opaque;
+    DiskFile *file = open_setup(setup);
+    if (!file) {
+        return;
+    }
+    uint8_t *buf = disk_buffer_try_alloc(BLOCK, LEN);
+    struct iovec iov = {buf, LEN};
+    Grower g = {.fd = disk_file_fd(file)};
+    pthread_t thread;
+
+    memset(buf, 1, BLOCK);
+    g_assert_cmpint(pwrite(g.fd, buf, BLOCK, 0), ==, BLOCK);
+    g_assert_cmpint(pthread_create(&thread, NULL, grow, &g), ==, 0);
+    for (int i = 0; i < 40; i++) {
+        memset(buf, 0xee, LEN);
+        g_assert_cmpint(disk_co_run(file, DISK_READ, 0, LEN, &iov, 1, 0), ==, 0);
+        g_assert_cmpint(buf[0], ==, 1);
+        g_assert_cmpint(buf[BLOCK - 1], ==, 1);
+        for (int j = BLOCK; j < LEN; j += 512) {
+            g_assert_cmpint(buf[j], ==, 0);
+        }
+    }
+    atomic_store(&g.stop, true);
+    pthread_join(thread, NULL);
+    disk_buffer_free(buf);
+    disk_file_free(file);
+}
+
+static void on_each_file(LoopKind kind, CoroutineEntry *entry)
+{
+    static const char *const dirs[] = {"/dev/shm", "/var/tmp"};
+    Setup setup = {.kind = kind};
+
+    for (unsigned i = 0; i < 2 * 2 * 2 * 4; i++) {
+        setup.dir = dirs[i & 1];
+        setup.oflags = i & 2 ? O_DIRECT : 0;
+        setup.force_engine = i & 4;
+        setup.aio = (DiskAio)(i >> 3);
+        loop_run_coroutine(loop, entry, &setup);
+    }
+    g_unsetenv("QDP_DISK");
+}
+
+static void test_growing(gconstpointer opaque)
+{
+    if (!loop_begin(GPOINTER_TO_INT(opaque))) {
+        return;
+    }
+    on_each_file(GPOINTER_TO_INT(opaque), grown_since);
+    on_each_file(GPOINTER_TO_INT(opaque), growing);
+    loop_free(loop);
+}
+
 /* ---- more files than the ring's table has room for, which come and go ---- */
 
 enum { MANY = 100 };
@@ -447,6 +577,7 @@ int main(int argc, char **argv)
                {"long-vector", test_long_vector},
                {"errors", test_errors},
                {"refusals", test_refusals},
+               {"growing", test_growing},
                {"many-files", test_many_files}};
 
     g_test_init(&argc, &argv, NULL);
