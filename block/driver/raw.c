@@ -3,7 +3,11 @@
  * raw: the bytes of the file child, as they are; optionally a window of them.
  *
  * R1 where the raw format was only guessed (probed), a guest must not write another
- *    format's magic into the first sector: the next open would believe it.
+ *    format's magic into the first sector: the next open would believe it. Zeros can be
+ *    part of a magic too;
+ * R2 what changes that sector looks at it, and writes, alone (head_lock): two that come
+ *    together would each see a sector without the other's bytes. Nothing else takes the
+ *    lock.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,7 +22,10 @@ typedef struct RawState {
     uint64_t size; /* with has_size */
     bool has_size;
     bool has_offset; /* also when it is 0 */
+    CoMutex head_lock; /* R2 */
 } RawState;
+
+#define HEAD_BYTES 512
 
 static uint64_t window_length(const RawState *s, uint64_t file_length)
 {
@@ -68,6 +75,7 @@ static bool coroutine_fn raw_co_open(BlockNode *node, const BlockdevOptions *opt
     s->has_offset = o->has_offset;
     s->has_size = o->has_size;
     s->size = o->has_size ? (uint64_t)o->size : 0;
+    co_mutex_init(&s->head_lock, graph_loop(node->graph));
     BlockNode *file = edge->child;
     if (!check_window(s, file->length, errp)) {
         return false;
@@ -86,14 +94,19 @@ static void coroutine_fn raw_co_close(BlockNode *node)
     g_free(node->state);
 }
 
+static inline bool is_guarded(const BlockNode *node, uint64_t offset)
+{
+    return G_UNLIKELY(node->probed_raw) && offset < HEAD_BYTES;
+}
+
 static void raw_map(BlockNode *node, MapOp op, uint64_t offset, uint64_t len,
                     MapResult *ret)
 {
     const RawState *s = node->state;
     ret->len = len;
     ret->extent_flags = 0;
-    if (G_UNLIKELY(node->probed_raw) && op == MAP_OP_WRITE && offset < 512) {
-        ret->kind = MAP_SLOW; /* R1 */
+    if (op == MAP_OP_WRITE && is_guarded(node, offset)) {
+        ret->kind = MAP_SLOW;
         return;
     }
     ret->kind = MAP_CHILD;
@@ -101,35 +114,74 @@ static void raw_map(BlockNode *node, MapOp op, uint64_t offset, uint64_t len,
     ret->offset = offset + s->offset;
 }
 
-static int coroutine_fn raw_co_write(BlockNode *node, uint64_t offset, uint64_t len,
-                                     const struct iovec *iov, int niov, unsigned flags)
+/* R1, with head_lock held. May the first sector become what this makes of it? NULL: zeros. */
+static int coroutine_fn co_check_head(BlockNode *node, uint64_t offset, uint64_t len,
+                                      const struct iovec *iov, int niov)
 {
-    const RawState *s = node->state;
-    uint8_t head[512];
+    uint8_t head[HEAD_BYTES];
     struct iovec whole = {head, sizeof(head)};
+    uint64_t here = min_u64(len, sizeof(head) - offset);
     int ret = node_co_read(node, 0, sizeof(head), &whole, 1, 0);
     if (ret < 0) {
         return ret;
     }
-    iov_to_buf(iov, niov, 0, head + offset, min_u64(len, sizeof(head) - offset));
+    if (iov) {
+        iov_to_buf(iov, niov, 0, head + offset, here);
+    } else {
+        memset(head + offset, 0, here);
+    }
     if (strcmp(driver_probe(head, sizeof(head))->name, "raw") != 0 ||
         driver_probe_foreign(head, sizeof(head))) {
         return -EPERM;
     }
-    return node_co_write(node->file_child, offset + s->offset, len, iov, niov, flags);
+    return 0;
+}
+
+/* Only what is guarded comes here. */
+static int coroutine_fn raw_co_write(BlockNode *node, uint64_t offset, uint64_t len,
+                                     const struct iovec *iov, int niov, unsigned flags)
+{
+    RawState *s = node->state;
+    co_mutex_lock(&s->head_lock);
+    int ret = co_check_head(node, offset, len, iov, niov);
+    if (ret == 0) {
+        ret = node_co_write(node->file_child, offset + s->offset, len, iov, niov, flags);
+    }
+    co_mutex_unlock(&s->head_lock);
+    return ret;
 }
 
 static int coroutine_fn raw_co_write_zeroes(BlockNode *node, uint64_t offset,
                                             uint64_t len, unsigned flags)
 {
-    const RawState *s = node->state;
-    return node_co_write_zeroes(node->file_child, offset + s->offset, len, flags);
+    RawState *s = node->state;
+    if (!is_guarded(node, offset)) {
+        return node_co_write_zeroes(node->file_child, offset + s->offset, len, flags);
+    }
+    co_mutex_lock(&s->head_lock);
+    int ret = co_check_head(node, offset, len, NULL, 0);
+    if (ret == 0) {
+        ret = node_co_write_zeroes(node->file_child, offset + s->offset, len, flags);
+    }
+    co_mutex_unlock(&s->head_lock);
+    return ret;
 }
 
 static int coroutine_fn raw_co_discard(BlockNode *node, uint64_t offset, uint64_t len)
 {
-    const RawState *s = node->state;
-    return node_co_discard(node->file_child, offset + s->offset, len);
+    RawState *s = node->state;
+    if (!is_guarded(node, offset)) {
+        return node_co_discard(node->file_child, offset + s->offset, len);
+    }
+    /* The whole sector, or nothing of it: of a part there is no knowing what becomes. */
+    uint64_t skip = offset == 0 && len >= HEAD_BYTES ? 0 : HEAD_BYTES - offset;
+    if (len <= skip) {
+        return 0;
+    }
+    co_mutex_lock(&s->head_lock);
+    int ret = node_co_discard(node->file_child, offset + skip + s->offset, len - skip);
+    co_mutex_unlock(&s->head_lock);
+    return ret;
 }
 
 static int coroutine_fn raw_co_flush(BlockNode *node)
