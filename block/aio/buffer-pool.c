@@ -104,6 +104,11 @@ void buffer_pool_free(BufferPool *pool)
     g_free(pool);
 }
 
+uint32_t buffer_pool_bytes(uint32_t len)
+{
+    return UINT32_C(1) << class_of(len);
+}
+
 void *buffer_pool_get(BufferPool *pool, uint32_t len)
 {
     unsigned c = class_of(len);

@@ -217,6 +217,13 @@ static void accept_later(LoopTimer *timer)
     loop_fd_watch(&server->listener, POLLIN);
 }
 
+/* Is anything left of what others have to wait for? */
+static bool has_purse(const NbdServer *server)
+{
+    return server->shared_bytes + NBD_CONN_SMALL <= NBD_SERVER_BYTES ||
+           server->first_bytes < NBD_FIRST_BYTES;
+}
+
 /* Those that wait for the memory of all get another chance, in order. */
 static void feed_starved(LoopWork *work)
 {
@@ -225,11 +232,14 @@ static void feed_starved(LoopWork *work)
 
     list_init(&waiting);
     list_splice(&waiting, &server->starved);
-    while (!list_empty(&waiting)) {
+    server->feeding = true;
+    while (!list_empty(&waiting) && has_purse(server)) {
         NbdConn *conn = list_first(&waiting, NbdConn, in_starved);
         list_remove(&conn->in_starved);
         nbd_transmission_resume(conn);
     }
+    server->feeding = false;
+    list_splice(&server->starved, &waiting); /* behind those that were asked, and wait on */
 }
 
 /* Cut off those connections that use @export; NULL: all. */

@@ -14,6 +14,7 @@
 #define FIRST_EXTENTS 500 /* of the first, small buffer */
 #define PER_SLICE     256 /* extents looked up before others may run */
 #define STATUS_BYTES  (4u << 20) /* of a connection's buffers, before the next answer */
+#define ANSWER_BYTES(extents) ((uint32_t)(sizeof(be32) + (extents) * sizeof(NbdWireExtent)))
 
 /*
  * spec: base:allocation. HOLE: nothing is stored there; ZERO: it reads as zeros.
@@ -37,28 +38,33 @@ static NbdWireExtent *extents_of(const Answer *a)
     return (NbdWireExtent *)((be32 *)a->slot->buf + 1);
 }
 
-static bool make_room(Answer *a)
+/* 1: there is room; 0: the answer stays as long as it is, for there is no memory left that
+ * may be taken (the client asks again for the rest); -ENOMEM. */
+static int make_room(Answer *a)
 {
     uint32_t room = a->room ? MIN(a->room * 8, a->max) : MIN(FIRST_EXTENTS, a->max);
-    uint32_t keep = (uint32_t)(sizeof(be32) + a->count * sizeof(NbdWireExtent));
 
-    if (!nbd_slot_grow(a->slot, (uint32_t)(sizeof(be32) + room * sizeof(NbdWireExtent)),
-                       a->room ? keep : 0)) {
-        return false;
+    if (a->room && !nbd_conn_has_purse(a->slot->conn, ANSWER_BYTES(room))) {
+        return 0;
+    }
+    if (!nbd_slot_grow(a->slot, ANSWER_BYTES(room), a->room ? ANSWER_BYTES(a->count) : 0)) {
+        return -ENOMEM;
     }
     a->room = room;
-    return true;
+    return 1;
 }
 
 /* Neighbours alike become one. 1: it was added; 0: the answer is full; -ENOMEM. */
 static int add_extent(Answer *a, uint32_t len, uint32_t flags)
 {
+    int room = 1;
+
     if (a->count && flags == a->last_flags) {
         a->last_len += len;
     } else if (a->count == a->max) {
         return 0;
-    } else if (a->count == a->room && !make_room(a)) {
-        return -ENOMEM;
+    } else if (a->count == a->room && (room = make_room(a)) <= 0) {
+        return room;
     } else {
         a->count++;
         a->last_len = len;
@@ -104,7 +110,7 @@ static void coroutine_fn answer(NbdSlot *slot)
 
     if (ret == 0) {
         *(be32 *)slot->buf = be32_make(CONTEXT_ID);
-        slot->reply_len = (uint32_t)(sizeof(be32) + a.count * sizeof(NbdWireExtent));
+        slot->reply_len = ANSWER_BYTES(a.count);
     }
     nbd_slot_reply(slot, ret);
 }
@@ -113,7 +119,9 @@ static void coroutine_fn answer(NbdSlot *slot)
  * Something is to be sent, so nbd_status_resume() comes. */
 static bool is_full(const NbdConn *conn)
 {
-    return conn->nb_bytes >= STATUS_BYTES && (conn->out.head || conn->send.active);
+    return (conn->nb_bytes >= STATUS_BYTES ||
+            !nbd_conn_has_purse(conn, ANSWER_BYTES(FIRST_EXTENTS))) &&
+           (conn->out.head || conn->send.active);
 }
 
 static void coroutine_fn status_entry(void *opaque)

@@ -43,8 +43,29 @@ static bool add_slots(NbdConn *conn)
     return true;
 }
 
-/* Is there room for a request with a buffer of @len? One request always has room: what
- * is in use must come back before the next. */
+static NbdPurse purse_for(const NbdConn *conn, uint32_t bytes)
+{
+    const NbdServer *server = conn->server;
+
+    if (G_LIKELY(conn->small_bytes + bytes <= NBD_CONN_SMALL)) {
+        return NBD_PURSE_SMALL;
+    }
+    if (G_LIKELY(server->shared_bytes + bytes <= NBD_SERVER_BYTES)) {
+        return NBD_PURSE_SHARED;
+    }
+    /* overdrawn by one request at most; so the largest has its turn as well */
+    return conn->nb_bytes == 0 && server->first_bytes < NBD_FIRST_BYTES ? NBD_PURSE_FIRST
+                                                                        : NBD_PURSE_NONE;
+}
+
+bool nbd_conn_has_purse(const NbdConn *conn, uint32_t len)
+{
+    return purse_for(conn, buffer_pool_bytes(len)) != NBD_PURSE_NONE;
+}
+
+/* Is there room for a request with a buffer of @len? Who must wait for others gets his
+ * turn by feed_starved(), in order: else those who come again at once with every reply
+ * would leave nothing for him. */
 static bool has_room(NbdConn *conn, uint32_t len)
 {
     NbdServer *server = conn->server;
@@ -52,16 +73,27 @@ static bool has_room(NbdConn *conn, uint32_t len)
     if (!conn->free_slots && !add_slots(conn)) {
         return false;
     }
-    if (conn->nb_slots == 0 || len == 0) {
+    if (len == 0) {
         return true;
     }
-    if (buffer_pool_in_use(server->buffers) + len > NBD_SERVER_BYTES) {
-        if (!list_linked(&conn->in_starved)) {
-            list_append(&server->starved, &conn->in_starved);
-        }
+    NbdPurse purse = purse_for(conn, buffer_pool_bytes(len));
+    if (purse == NBD_PURSE_SMALL) {
+        return true;
+    }
+    if (conn->nb_bytes && conn->nb_bytes + len > NBD_CONN_BYTES) {
         return false;
     }
-    return conn->nb_bytes + len <= NBD_CONN_BYTES;
+    if (G_LIKELY(list_empty(&server->starved)) || server->feeding) {
+        if (G_LIKELY(purse != NBD_PURSE_NONE)) {
+            return true;
+        }
+    } else {
+        loop_work_schedule(server->loop, &server->feed_work);
+    }
+    if (!list_linked(&conn->in_starved)) {
+        list_append(&server->starved, &conn->in_starved);
+    }
+    return false;
 }
 
 static NbdSlot *slot_get(NbdConn *conn)
@@ -80,21 +112,46 @@ static NbdSlot *slot_get(NbdConn *conn)
 
 static bool get_buffer(NbdSlot *slot, uint32_t len)
 {
-    slot->buf = buffer_pool_get(slot->conn->server->buffers, len);
+    NbdConn *conn = slot->conn;
+    NbdServer *server = conn->server;
+    uint32_t bytes = buffer_pool_bytes(len);
+
+    slot->buf = buffer_pool_get(server->buffers, len);
     if (!slot->buf) {
         return false;
     }
+    slot->purse = (uint8_t)purse_for(conn, bytes);
+    switch (slot->purse) {
+    case NBD_PURSE_SHARED:
+        server->shared_bytes += bytes;
+        break;
+    case NBD_PURSE_FIRST:
+        server->first_bytes += bytes;
+        break;
+    default: /* nothing is left for the first of a BLOCK_STATUS: little, and few */
+        slot->purse = NBD_PURSE_SMALL;
+        conn->small_bytes += bytes;
+        break;
+    }
     slot->buf_len = len;
-    slot->conn->nb_bytes += len;
+    conn->nb_bytes += len;
     return true;
 }
 
-static void put_buffer(NbdConn *conn, void *buf, uint32_t len)
+static void put_buffer(NbdConn *conn, void *buf, uint32_t len, NbdPurse purse)
 {
     NbdServer *server = conn->server;
+    uint32_t bytes = buffer_pool_bytes(len);
 
     buffer_pool_put(server->buffers, buf, len);
     conn->nb_bytes -= len;
+    if (purse == NBD_PURSE_SMALL) {
+        conn->small_bytes -= bytes;
+    } else if (purse == NBD_PURSE_SHARED) {
+        server->shared_bytes -= bytes;
+    } else {
+        server->first_bytes -= bytes;
+    }
     if (G_UNLIKELY(!list_empty(&server->starved))) {
         loop_work_schedule(server->loop, &server->feed_work);
     }
@@ -105,7 +162,7 @@ void nbd_slot_put(NbdSlot *slot)
     NbdConn *conn = slot->conn;
 
     if (slot->buf) {
-        put_buffer(conn, slot->buf, slot->buf_len);
+        put_buffer(conn, slot->buf, slot->buf_len, slot->purse);
     }
     slot->next = conn->free_slots;
     conn->free_slots = slot;
@@ -116,6 +173,7 @@ bool nbd_slot_grow(NbdSlot *slot, uint32_t len, uint32_t keep)
 {
     void *old = slot->buf;
     uint32_t old_len = slot->buf_len;
+    NbdPurse old_purse = slot->purse;
 
     if (!get_buffer(slot, len)) {
         slot->buf = old;
@@ -123,7 +181,7 @@ bool nbd_slot_grow(NbdSlot *slot, uint32_t len, uint32_t keep)
     }
     if (old) {
         memcpy(slot->buf, old, keep);
-        put_buffer(slot->conn, old, old_len);
+        put_buffer(slot->conn, old, old_len, old_purse);
     }
     return true;
 }

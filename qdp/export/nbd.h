@@ -29,8 +29,10 @@
 #define NBD_CONN_SLOTS 256u         /* requests in flight per connection */
 #define NBD_SLOT_CHUNK 16u          /* slots are made so many at a time */
 #define NBD_CONN_BYTES (64u << 20)  /* of buffers in use per connection */
-/* All connections together; beyond it one request of each. */
-#define NBD_SERVER_BYTES   (256u << 20)
+/* However many connections there are, their buffers take no more than all of (NbdPurse): */
+#define NBD_CONN_SMALL   (256u << 10) /* of each connection, as much as its window */
+#define NBD_SERVER_BYTES (256u << 20) /* of all together */
+#define NBD_FIRST_BYTES  (128u << 20) /* and one request more, of those that have none */
 #define NBD_HANDSHAKE_NS   (INT64_C(10) * 1000000000)
 #define NBD_MAX_EXTENTS    65536u /* in one answer to BLOCK_STATUS */
 #define NBD_STATUS_AT_ONCE 4u     /* BLOCK_STATUS coroutines per connection */
@@ -49,6 +51,14 @@ typedef struct NbdExport {
     unsigned users;    /* connections */
 } NbdExport;
 
+/* What a buffer is counted in, from the first that has room. */
+typedef enum NbdPurse {
+    NBD_PURSE_SMALL,  /* the connection's own: small requests never wait for others */
+    NBD_PURSE_SHARED, /* all connections', whoever comes first */
+    NBD_PURSE_FIRST,  /* of connections that have nothing else: not to be had by depth */
+    NBD_PURSE_NONE,   /* wait */
+} NbdPurse;
+
 typedef struct NbdServer {
     Graph *graph;
     Loop *loop;
@@ -60,8 +70,10 @@ typedef struct NbdServer {
     bool listening;
     ListLink connections; /* NbdConn.in_server */
     ListLink exports;     /* NbdExport.in_server */
-    ListLink starved;     /* NbdConn.in_starved: wait for NBD_SERVER_BYTES */
+    uint64_t shared_bytes, first_bytes; /* in these purses */
+    ListLink starved; /* NbdConn.in_starved: wait for them, first come first served */
     LoopWork feed_work;
+    bool feeding;
     CoQueue changed; /* a connection went away */
     BufferPool *buffers;
 } NbdServer;
@@ -80,6 +92,7 @@ struct NbdSlot {
     int error;          /* 0 or -errno */
     uint16_t type, flags;
     bool flush_after; /* TRIM with FUA */
+    uint8_t purse;    /* NbdPurse: of buf */
 };
 
 _Static_assert(sizeof(NbdSlot) <= 256, "a slot fits four cache lines");
@@ -108,6 +121,7 @@ struct NbdConn {
     bool paused;       /* too much in flight: a release continues the parsing */
     unsigned nb_slots; /* in use */
     uint64_t nb_bytes; /* of their buffers */
+    uint32_t small_bytes; /* in NBD_PURSE_SMALL */
     NbdSlot *free_slots;
     uint8_t *window;
     uint32_t start, end; /* what is in the window */
@@ -186,6 +200,8 @@ void nbd_transmission_start(NbdConn *conn);
 void nbd_transmission_resume(NbdConn *conn);
 /* Give the slot and its buffer back. */
 void nbd_slot_put(NbdSlot *slot);
+/* Is there a purse for a buffer of @len? */
+bool nbd_conn_has_purse(const NbdConn *conn, uint32_t len);
 /* Replace the slot's buffer by a larger one, keeping @keep bytes; false: no memory. */
 bool nbd_slot_grow(NbdSlot *slot, uint32_t len, uint32_t keep);
 
