@@ -22,6 +22,7 @@
 #include "qdp/trace.h"
 
 #define SEND_BUFFER (2 << 20) /* bytes that wait in the kernel for a unix client */
+#define NB_TUNED    64 /* connections; it is memory as well, and nobody else counts it */
 #define ACCEPT_AGAIN_NS (INT64_C(100) * 1000000)
 
 /* ---- connections ---- */
@@ -131,11 +132,14 @@ static void coroutine_fn conn_entry(void *opaque)
 
 /* A unix socket takes 208 KiB by default: less than one batch of large replies, whose rest
  * would wait for the client to read, and be woken up for, piece by piece. */
-static void tune_socket(int fd)
+static void tune_socket(int fd, bool large)
 {
     int one = 1, bytes = SEND_BUFFER;
 
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* fails on unix: fine */
+    if (!large) {
+        return;
+    }
     int domain = 0;
     socklen_t len = sizeof(domain);
     if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX &&
@@ -166,7 +170,7 @@ static void conn_new(NbdServer *server, int fd)
     }
 
     madvise(window, NBD_WINDOW, MADV_DONTDUMP); /* what guests write passes here */
-    tune_socket(fd);
+    tune_socket(fd, server->nb_connections < NB_TUNED);
     conn->server = server;
     conn->fd = fd;
     conn->window = window;
