@@ -114,7 +114,8 @@ static void raw_map(BlockNode *node, MapOp op, uint64_t offset, uint64_t len,
     ret->offset = offset + s->offset;
 }
 
-/* R1, with head_lock held. May the first sector become what this makes of it? NULL: zeros. */
+/* R1, with head_lock held: may the first sector become what this makes of it? Without @iov:
+ * zeros. */
 static int coroutine_fn co_check_head(BlockNode *node, uint64_t offset, uint64_t len,
                                       const struct iovec *iov, int niov)
 {
