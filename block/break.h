@@ -49,6 +49,8 @@ typedef enum BlockBreak {
     BREAK_NO_COPIED,     /* the copied flag is forgotten */
     BREAK_REST_WAITS,    /* the last writer leaves what other disks' requests hold back */
     BREAK_REPAIR_WINDOW, /* repair frees what is reserved */
+    BREAK_SHRINK_EARLY,  /* what lies behind a new end goes before that is durable */
+    BREAK_STALE_END,  /* a disk that grows shows what a larger size has left */
     BREAK_STALE_TAIL,    /* growing shows what an earlier, larger disk had there */
     BREAK_FLAT_WAYS,     /* what is known of the layers below outlives their change */
     BREAK_NB,

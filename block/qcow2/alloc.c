@@ -26,6 +26,11 @@
 #define GROW_STEP           (64 * MiB)
 #define DROPPED_MAX_BYTES   (256 * MiB)
 #define UNCOUNTED_RUN       32768
+#define PIECE_BYTES         (256 * MiB) /* freed at once */
+#define PIECES              8u /* freed before others get the lock of the allocator */
+#define QUARANTINE_MAX      65536u /* ranges; then who lets go of more waits */
+#define RECLAIM_AGAIN_NS    (INT64_C(20) * 1000000)
+#define PUNCH_AT_REST_NS    (INT64_C(5) * 1000000000)
 #define MAX_SEEN_BLOCKS     4096 /* full of counts behind the file's end: nonsense */
 
 static uint64_t window_clusters(const Qcow2 *q, uint64_t want)
@@ -148,6 +153,9 @@ static bool coroutine_fn refuse_overlap(Qcow2 *q, uint64_t first, uint64_t count
     return what;
 }
 
+static int coroutine_fn reclaim_pieces(Qcow2 *q, bool drained, unsigned max,
+                                       unsigned *ret_done);
+
 static int coroutine_fn co_reserve(Qcow2 *q, uint64_t want)
 {
     uint64_t first, count, used;
@@ -155,7 +163,8 @@ static int coroutine_fn co_reserve(Qcow2 *q, uint64_t want)
 
     int ret = root_co_settle(q);
     if (ret == 0) {
-        ret = alloc_co_reclaim(q, false);
+        unsigned done;
+        ret = reclaim_pieces(q, false, PIECES, &done);
     }
     if (ret < 0) {
         return ret;
@@ -240,7 +249,8 @@ int coroutine_fn alloc_co_make_table_room(Qcow2 *q)
         ret = refcount_co_write_dirty(q);
     }
     co_mutex_unlock(&q->alloc_lock);
-    return ret;
+    /* a full disk is no reason not to write where there is room: it grows when it must */
+    return ret == -ENOSPC || ret == -EFBIG ? 0 : ret;
 }
 
 static int coroutine_fn co_take(Qcow2 *q, uint64_t want, uint64_t *ret_offset,
@@ -270,6 +280,85 @@ static int coroutine_fn co_take(Qcow2 *q, uint64_t want, uint64_t *ret_offset,
     return ret;
 }
 
+/* Behind the file: what is missing of the refcount blocks that count the run, then the run.
+ * Each block is counted by itself or by the one before. */
+static int coroutine_fn co_run_behind(Qcow2 *q, uint64_t want, uint64_t *ret_first)
+{
+    uint64_t per_block = refcount_counts_per_block(q);
+    uint64_t blocks = want / per_block + 3, first, used = 0;
+
+    int ret = find_uncounted(q, blocks + want, &first);
+    if (ret < 0) {
+        return ret;
+    }
+    if ((first + blocks + want) << q->cluster_bits > QCOW2_MAX_OFFSET) {
+        return -EFBIG;
+    }
+    ret = grow_file(q, first + blocks + want);
+    uint64_t next = first, run = first + blocks;
+    for (uint64_t i = first; ret == 0 && i < run + want; i = refcount_block_end(q, i)) {
+        ret = refcount_co_make_block_at(q, i, next, &used);
+        next += used;
+    }
+    q->file_clusters = max_u64(q->file_clusters, next);
+    *ret_first = next;
+    return ret == 0 && next > run ? -EAGAIN : ret; /* a new table took more than was found */
+}
+
+/* Where the file cannot grow. */
+static int coroutine_fn co_run_inside(Qcow2 *q, uint64_t want, uint64_t *ret_first)
+{
+    uint64_t count = 0, from = 0;
+    while (from < q->file_clusters) {
+        int ret = refcount_co_find_free(q, from, q->file_clusters, want, ret_first, &count);
+        if (ret < 0) {
+            return ret;
+        }
+        if (count == 0) {
+            break;
+        }
+        if (count == want) {
+            uint64_t used;
+            ret = refcount_co_make_block(q, *ret_first, &used);
+            if (ret < 0 || used == 0) {
+                return ret;
+            }
+            count = used; /* look on behind it */
+        }
+        from = *ret_first + count;
+    }
+    return -ENOSPC;
+}
+
+int coroutine_fn alloc_co_run(Qcow2 *q, uint64_t want, uint64_t *ret_offset)
+{
+    uint64_t first;
+
+    co_mutex_lock(&q->alloc_lock);
+    int ret = root_co_settle(q);
+    if (ret == 0) {
+        do {
+            ret = q->fixed_size ? -ENOSPC : co_run_behind(q, want, &first);
+            if (ret == -ENOSPC) {
+                ret = co_run_inside(q, want, &first);
+            }
+        } while (ret == -EAGAIN);
+    }
+    if (ret == 0 && refuse_overlap(q, first, want)) {
+        ret = -EIO;
+    }
+    if (ret == 0) {
+        ret = refcount_co_change(q, first, want, 1);
+    }
+    if (ret == 0) {
+        q->file_clusters = max_u64(q->file_clusters, first + want);
+        q->reserved_since_sync = true;
+        *ret_offset = first << q->cluster_bits;
+    }
+    co_mutex_unlock(&q->alloc_lock);
+    return ret;
+}
+
 int coroutine_fn alloc_co_clusters(Qcow2 *q, uint64_t want, uint64_t *ret_offset,
                                    uint64_t *ret_count, bool *ret_zero)
 {
@@ -292,9 +381,9 @@ void coroutine_fn alloc_co_unused(Qcow2 *q, uint64_t offset, uint64_t count)
 int coroutine_fn alloc_co_return_window(Qcow2 *q)
 {
     int ret = 0;
-    uint64_t file_clusters = q->file_clusters;
 
     co_mutex_lock(&q->alloc_lock);
+    uint64_t file_clusters = q->file_clusters;
     if (q->window_end == q->file_clusters) {
         file_clusters = q->window_next;
     }
@@ -352,14 +441,51 @@ bool alloc_quarantine_full(const Qcow2 *q)
     return q->dropped_bytes > KNOB(dropped_bytes, DROPPED_MAX_BYTES) || l2_dirty_full(q);
 }
 
+static int by_cluster(const void *a, const void *b)
+{
+    const Dropped *x = a, *y = b;
+    return x->cluster < y->cluster ? -1 : x->cluster > y->cluster;
+}
+
+/* Guest order is not host order: neighbours become one range, and one punch. */
+static void join_neighbours(GArray *ranges)
+{
+    guint n = 0;
+    g_array_sort(ranges, by_cluster);
+    for (guint i = 0; i < ranges->len; i++) {
+        Dropped range = g_array_index(ranges, Dropped, i);
+        Dropped *last = n ? &g_array_index(ranges, Dropped, n - 1) : NULL;
+        if (last && last->cluster + last->count == range.cluster) {
+            last->count += range.count;
+        } else {
+            g_array_index(ranges, Dropped, n++) = range;
+        }
+    }
+    g_array_set_size(ranges, n);
+}
+
 void alloc_captured_dropped(Qcow2 *q, GArray *captured)
 {
     uint64_t now = epoch_now(q->node->graph);
+    join_neighbours(captured);
     for (guint i = 0; i < captured->len; i++) {
         Dropped drop = g_array_index(captured, Dropped, i);
         drop.grace_epoch = now;
         g_array_append_val(q->quarantine, drop);
     }
+    alloc_start_reclaim(q);
+}
+
+guint alloc_nb_quarantined(const Qcow2 *q)
+{
+    return q->quarantine->len - q->quarantine_head;
+}
+
+/* A hint to the storage, for which nobody waits long when the disk is closed. */
+static bool may_punch(const Qcow2 *q)
+{
+    return q->pass_discard &&
+           (!q->punch_until || loop_now_ns(graph_loop(q->node->graph)) < q->punch_until);
 }
 
 /* Free one range cluster by cluster: some may be shared with snapshots still. */
@@ -379,7 +505,7 @@ static int coroutine_fn free_range(Qcow2 *q, const Dropped *drop)
         if (run) {
             uint64_t first = drop->cluster + i - run;
             node_co_event(q->file, BLKDEBUG_EVENT_CLUSTER_FREE);
-            if (q->pass_discard && !BROKEN(BREAK_LATE_PUNCH)) {
+            if (may_punch(q) && !BROKEN(BREAK_LATE_PUNCH)) {
                 /* order: while the cluster is ours still; a late punch would erase what
                  * its next owner wrote */
                 node_co_discard(q->file, first << q->cluster_bits, run << q->cluster_bits);
@@ -404,44 +530,131 @@ static int coroutine_fn free_range(Qcow2 *q, const Dropped *drop)
     return 0;
 }
 
-int coroutine_fn alloc_co_reclaim(Qcow2 *q, bool drained)
+/* Is the first range in quarantine past its grace period? They are in that order. */
+static bool is_ripe(Qcow2 *q)
 {
-    uint64_t oldest = epoch_oldest(q->node->graph);
-    GArray *ripe = NULL;
+    return alloc_nb_quarantined(q) &&
+           (g_array_index(q->quarantine, Dropped, q->quarantine_head).grace_epoch <
+                epoch_oldest(q->node->graph) ||
+            BROKEN(BREAK_Q6));
+}
 
-    guint kept = 0;
-    for (guint i = 0; i < q->quarantine->len; i++) {
-        Dropped drop = g_array_index(q->quarantine, Dropped, i);
-        if (drop.grace_epoch >= oldest && !drained && !BROKEN(BREAK_Q6)) {
-            g_array_index(q->quarantine, Dropped, kept++) = drop;
-            continue;
-        }
-        ripe = ripe ? ripe : g_array_new(FALSE, FALSE, sizeof(Dropped));
-        g_array_append_val(ripe, drop);
+static Dropped take_piece(Qcow2 *q)
+{
+    Dropped *first = &g_array_index(q->quarantine, Dropped, q->quarantine_head);
+    Dropped piece = *first;
+
+    piece.count = min_u64(piece.count, max_u64(PIECE_BYTES >> q->cluster_bits, 1));
+    first->cluster += piece.count;
+    first->count -= piece.count;
+    q->quarantine_head += first->count == 0;
+    if (q->quarantine_head > q->quarantine->len / 2) {
+        g_array_remove_range(q->quarantine, 0, q->quarantine_head);
+        q->quarantine_head = 0;
     }
-    g_array_set_size(q->quarantine, kept);
+    return piece;
+}
+
+/* Free up to @max pieces of what has passed its grace period, or of all when @drained. */
+static int coroutine_fn reclaim_pieces(Qcow2 *q, bool drained, unsigned max,
+                                       unsigned *ret_done)
+{
     int ret = 0;
-    for (guint i = 0; ripe && i < ripe->len; i++) {
+    *ret_done = 0;
+    while (*ret_done < max && (drained ? alloc_nb_quarantined(q) : is_ripe(q))) {
+        Dropped piece = take_piece(q);
         /* What cannot be freed is leaked, which check repairs (Q7). */
-        int r = free_range(q, &g_array_index(ripe, Dropped, i));
+        int r = free_range(q, &piece);
         ret = r == -ENOMEM ? r : ret;
-    }
-    if (ripe) {
-        g_array_free(ripe, TRUE);
+        ++*ret_done;
     }
     return ret;
 }
 
+int coroutine_fn alloc_co_reclaim_all(Qcow2 *q)
+{
+    bool drained = !BROKEN(BREAK_REST_WAITS);
+    unsigned done;
+
+    q->punch_until = loop_now_ns(graph_loop(q->node->graph)) + PUNCH_AT_REST_NS;
+    int ret = reclaim_pieces(q, drained, UINT_MAX, &done);
+    q->punch_until = 0;
+    return ret;
+}
+
+/* ---- in the background ---- */
+
+static bool may_reclaim(const Qcow2 *q)
+{
+    return q->node->writing && !q->closing && !q->corrupt && !node_is_draining(q->node);
+}
+
+static void coroutine_fn co_reclaim(void *opaque)
+{
+    Qcow2 *q = opaque;
+    unsigned done;
+
+    do { /* others take the lock in between */
+        co_mutex_lock(&q->alloc_lock);
+        reclaim_pieces(q, false, PIECES, &done);
+        co_mutex_unlock(&q->alloc_lock);
+        co_queue_wake_all(&q->reclaimed);
+    } while (done && may_reclaim(q));
+    q->reclaiming = false;
+    co_queue_wake_all(&q->reclaimed);
+    alloc_start_reclaim(q);
+}
+
+void alloc_start_reclaim(Qcow2 *q)
+{
+    Loop *loop = graph_loop(q->node->graph);
+
+    if (q->reclaiming || !alloc_nb_quarantined(q) || !may_reclaim(q)) {
+        return;
+    }
+    Coroutine *co = is_ripe(q) ? coroutine_try_new(co_reclaim, q, CO_STACK_DATA) : NULL;
+    if (co) {
+        q->reclaiming = true;
+        coroutine_wake_later(loop, co);
+    } else { /* requests run that could know of it */
+        loop_timer_arm(&q->reclaim_timer, loop_now_ns(loop) + RECLAIM_AGAIN_NS);
+    }
+}
+
+void alloc_reclaim_timer(LoopTimer *timer)
+{
+    alloc_start_reclaim(container_of(timer, Qcow2, reclaim_timer));
+}
+
+void coroutine_fn alloc_co_settle(Qcow2 *q)
+{
+    while (q->reclaiming) {
+        co_queue_wait(&q->reclaimed);
+    }
+    loop_timer_cancel(&q->reclaim_timer);
+}
+
+void coroutine_fn alloc_co_throttle(Qcow2 *q)
+{
+    while (alloc_nb_quarantined(q) > QUARANTINE_MAX && q->reclaiming) {
+        co_queue_wait(&q->reclaimed);
+    }
+}
+
+/* ---- a full disk ---- */
+
 /* Requests that began before us may last, where a disk is slow, but not for ever. */
 #define GRACE_MAX_NS  (INT64_C(10) * 1000000000)
 #define GRACE_STEP_NS (INT64_C(1) * 1000000)
+#define SPACE_PIECES  1024u /* no request needs more */
 
 bool coroutine_fn alloc_co_make_space(BlockNode *node)
 {
     Qcow2 *q = node->state;
     Loop *loop = graph_loop(node->graph);
 
-    if (!q->dropped->len && !q->quarantine->len && co_group_idle(&q->flushes)) {
+    if (!q->dropped->len && !alloc_nb_quarantined(q) && !q->reclaiming &&
+        co_group_idle(&q->flushes)) {
         return q->nb_frees != q->full_at; /* somebody else was here */
     }
     qcow2_co_epoch(q); /* what was dropped is in quarantine */
@@ -451,8 +664,12 @@ bool coroutine_fn alloc_co_make_space(BlockNode *node)
            !BROKEN(BREAK_SPACE)) {
         co_sleep_ns(loop, GRACE_STEP_NS);
     }
-    co_mutex_lock(&q->alloc_lock);
-    alloc_co_reclaim(q, BROKEN(BREAK_SPACE));
-    co_mutex_unlock(&q->alloc_lock);
+    unsigned done, all = 0;
+    do {
+        co_mutex_lock(&q->alloc_lock);
+        reclaim_pieces(q, BROKEN(BREAK_SPACE), PIECES, &done);
+        co_mutex_unlock(&q->alloc_lock);
+        all += done;
+    } while (done && all < SPACE_PIECES);
     return true;
 }

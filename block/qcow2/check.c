@@ -452,7 +452,7 @@ static int coroutine_fn prepare_repair(Qcow2 *q)
     }
     int ret = qcow2_co_come_to_rest(q);
     if (ret == 0 && (q->window_next != q->window_end || q->dropped->len ||
-                     q->quarantine->len || !list_empty(&q->cache.dirty) ||
+                     alloc_nb_quarantined(q) || !list_empty(&q->cache.dirty) ||
                      !list_empty(&q->cows))) {
         ret = -EBUSY;
     }

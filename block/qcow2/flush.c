@@ -285,10 +285,7 @@ static int coroutine_fn epoch_round(Qcow2 *q, bool *ret_more)
     if (ret < 0) {
         restore(q, &cap);
     } else if (cap.dropped->len) {
-        co_mutex_lock(&q->alloc_lock);
         alloc_captured_dropped(q, cap.dropped);
-        alloc_co_reclaim(q, false);
-        co_mutex_unlock(&q->alloc_lock);
     }
     *ret_more = ret == 0 && cap.partial;
     capture_free(q, &cap);
@@ -351,4 +348,5 @@ int coroutine_fn qcow2_co_flush(BlockNode *node)
 void coroutine_fn qcow2_co_epoch(Qcow2 *q)
 {
     join_epoch(q);
+    alloc_co_throttle(q);
 }

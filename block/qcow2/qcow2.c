@@ -171,6 +171,8 @@ static Qcow2 *new_state(BlockNode *node, BlockNode *file)
     co_mutex_init(&q->alloc_lock, loop);
     co_mutex_init(&q->l1_lock, loop);
     co_queue_init(&q->cow_changed, loop);
+    co_queue_init(&q->reclaimed, loop);
+    loop_timer_init(&q->reclaim_timer, loop, alloc_reclaim_timer);
     co_group_init(&q->flushes, loop);
     list_init(&q->cows);
     return q;
@@ -263,6 +265,7 @@ static bool coroutine_fn read_again(Qcow2 *q, GError **errp)
     /* what was let go of before is somebody else's matter; the header has told its roots */
     g_array_set_size(q->dropped, 0);
     g_array_set_size(q->quarantine, 0);
+    q->quarantine_head = 0;
     q->dropped_bytes = 0;
     q->unsettled.len = 0;
     q->stale = q->synced = false;
@@ -327,7 +330,7 @@ int coroutine_fn qcow2_co_come_to_rest(Qcow2 *q)
      * busy, but no request is left that could touch this one. */
     if (ret == 0) {
         co_mutex_lock(&q->alloc_lock);
-        ret = alloc_co_reclaim(q, !BROKEN(BREAK_REST_WAITS));
+        ret = alloc_co_reclaim_all(q);
         co_mutex_unlock(&q->alloc_lock);
     }
     if (ret == 0 && !BROKEN(BREAK_Q11)) {
@@ -364,6 +367,8 @@ static bool coroutine_fn qcow2_co_set_writing(BlockNode *node, bool writing, GEr
 static void coroutine_fn qcow2_co_close(BlockNode *node)
 {
     Qcow2 *q = node->state;
+    q->closing = true;
+    alloc_co_settle(q);
     if (node->writing) {
         q->corrupt ? qcow2_co_flush(node) : stop_writing(q);
     }
@@ -446,12 +451,14 @@ static void coroutine_fn qcow2_co_quiesce(BlockNode *node)
 {
     Qcow2 *q = node->state;
     co_group_wait_idle(&q->flushes);
+    alloc_co_settle(q);
     l2_co_settle(q);
 }
 
 static void qcow2_drain_ended(BlockNode *node)
 {
     l2_warm_up(node->state);
+    alloc_start_reclaim(node->state);
 }
 
 const BlockDriver driver_qcow2 = {

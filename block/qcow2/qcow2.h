@@ -125,6 +125,12 @@ struct Qcow2 {
     bool reserved_since_sync; /* refcounts or size not yet durable (Q1, Q10) */
     GArray *dropped;         /* Dropped: not yet captured by an epoch */
     GArray *quarantine;      /* Dropped: entry gone from the disk, grace period running */
+    guint quarantine_head;   /* the first of them */
+    bool reclaiming;         /* in the background */
+    bool closing;            /* nothing begins there any more */
+    CoQueue reclaimed;       /* a part, or its end */
+    LoopTimer reclaim_timer; /* when no grace period was over */
+    int64_t punch_until;     /* 0: always */
     uint64_t dropped_bytes;
     uint64_t nb_frees;       /* how often clusters became free */
     uint64_t full_at;        /* nb_frees when there was no room last */
@@ -397,6 +403,10 @@ int coroutine_fn refcount_co_set(Qcow2 *q, uint64_t cluster, uint64_t count);
  * on. New blocks are durable before their table entry is written (Q4).
  */
 int coroutine_fn refcount_co_make_block(Qcow2 *q, uint64_t cluster, uint64_t *ret_used);
+/* The same with the new block at @place, which is free, and is counted by it or by a block
+ * that exists. */
+int coroutine_fn refcount_co_make_block_at(Qcow2 *q, uint64_t cluster, uint64_t place,
+                                           uint64_t *ret_used);
 /* A larger refcount table for at least @need_entries, at the free clusters from @cluster on. */
 int coroutine_fn refcount_co_grow_table(Qcow2 *q, uint64_t cluster, uint64_t need_entries,
                                         uint64_t *ret_used);
@@ -420,6 +430,8 @@ bool refcount_any_dirty(const Qcow2 *q);
  * *ret_zero: they are known to read as zeros. -ENOSPC, .. */
 int coroutine_fn alloc_co_clusters(Qcow2 *q, uint64_t want, uint64_t *ret_offset,
                                    uint64_t *ret_count, bool *ret_zero);
+/* The same, exactly @want of them, whatever they hold. -ENOSPC: there is no such run. */
+int coroutine_fn alloc_co_run(Qcow2 *q, uint64_t want, uint64_t *ret_offset);
 /* Give back clusters that no entry ever referred to. */
 void coroutine_fn alloc_co_unused(Qcow2 *q, uint64_t offset, uint64_t count);
 /* Q12: make the refcount table large enough for the whole disk, so that it need not move
@@ -433,9 +445,16 @@ void alloc_drop(Qcow2 *q, uint64_t offset, uint64_t bytes);
 bool alloc_quarantine_full(const Qcow2 *q);
 /* The epoch that removed the entries from the disk is durable: quarantine. */
 void alloc_captured_dropped(Qcow2 *q, GArray *captured);
-/* Free what has passed its grace period, or all when @drained; alloc_lock held. 0 or
- * -errno. */
-int coroutine_fn alloc_co_reclaim(Qcow2 *q, bool drained);
+guint alloc_nb_quarantined(const Qcow2 *q);
+/* Free in the background what has passed its grace period, now or as soon as it has. */
+void alloc_start_reclaim(Qcow2 *q);
+void alloc_reclaim_timer(LoopTimer *timer);
+/* Until the background is still; it begins again with alloc_start_reclaim(). */
+void coroutine_fn alloc_co_settle(Qcow2 *q);
+/* There is so much to free that who lets go of more must wait. */
+void coroutine_fn alloc_co_throttle(Qcow2 *q);
+/* Drained: all grace periods are over. Free everything; alloc_lock held. 0 or -errno. */
+int coroutine_fn alloc_co_reclaim_all(Qcow2 *q);
 /* BlockDriver.co_make_space: an epoch, a grace period, and all of it is free. */
 bool coroutine_fn alloc_co_make_space(BlockNode *node);
 

@@ -13,15 +13,15 @@
 
 /* ---- new blocks ---- */
 
-/* A block of zeros at @cluster that counts itself, durable before anyone refers to it. */
-static int coroutine_fn make_block(Qcow2 *q, uint64_t cluster)
+/* Block @i, of zeros, at @cluster, which it counts itself or a block that exists; durable
+ * before anyone refers to it. */
+static int coroutine_fn make_block(Qcow2 *q, uint64_t i, uint64_t cluster)
 {
     uint64_t offset = cluster << q->cluster_bits;
     /* Written out even where zeros are read: a full disk shows now, not at the flush. */
     node_co_event(q->file, BLKDEBUG_EVENT_REFBLOCK_ALLOC_WRITE);
     int ret = node_co_write_zero_data(q->file, offset, q->cluster_size);
     if (ret == 0) {
-        uint64_t i = cluster / refcount_counts_per_block(q);
         q->rt[i] = offset;
         overlap_note(q, offset);
         ret = refcount_co_change(q, cluster, 1, 1);
@@ -204,20 +204,26 @@ int coroutine_fn refcount_co_grow_table(Qcow2 *q, uint64_t cluster, uint64_t nee
 
 int coroutine_fn refcount_co_make_block(Qcow2 *q, uint64_t cluster, uint64_t *ret_used)
 {
+    return refcount_co_make_block_at(q, cluster, cluster, ret_used);
+}
+
+int coroutine_fn refcount_co_make_block_at(Qcow2 *q, uint64_t cluster, uint64_t place,
+                                           uint64_t *ret_used)
+{
     uint64_t i = cluster / refcount_counts_per_block(q);
 
     *ret_used = 0;
     if (i >= q->rt_entries) {
-        return refcount_co_grow_table(q, cluster, i + 1, ret_used);
+        return refcount_co_grow_table(q, place, i + 1, ret_used);
     }
     if (BROKEN(BREAK_Q12_TABLE) && q->rt_clusters < 4) {
-        return refcount_co_grow_table(q, cluster, q->rt_entries + 1, ret_used);
+        return refcount_co_grow_table(q, place, q->rt_entries + 1, ret_used);
     }
     if (q->rt[i] & QCOW2_RT_OFFSET_MASK) {
         return 0;
     }
     node_co_event(q->file, BLKDEBUG_EVENT_REFBLOCK_ALLOC);
-    int ret = make_block(q, cluster);
+    int ret = make_block(q, i, place);
     *ret_used = q->rt[i] & QCOW2_RT_OFFSET_MASK ? 1 : 0;
     return ret;
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Changing the virtual size.  Drained.  Growing may need a larger L1 table, which is
- * written whole at a new place before the header refers to it; shrinking lets go of the
- * clusters behind the new end first.
+ * written whole at a new place before the header refers to it.  Shrinking lets go of the
+ * clusters behind the new end when that end is durable, and not before: a resize that fails,
+ * or a crash, must find all of the disk as it was.  What is left behind the end, then or by
+ * another program, goes when the disk grows over it.
  */
 #include <errno.h>
 #include <string.h>
@@ -10,39 +12,6 @@
 #include "block/base/error.h"
 #include "block/break.h"
 #include "block/qcow2/qcow2.h"
-
-#define MAX_SHORT_RUNS 64
-
-/*
- * @want clusters in one run. Runs that are too short are held until it is found, so that
- * the search does not come to them again, and given back then. -EFBIG: there is none (the
- * clusters that one refcount block counts are the longest run).
- */
-static int coroutine_fn co_alloc_contiguous(Qcow2 *q, uint64_t want, uint64_t *ret_offset)
-{
-    struct {
-        uint64_t offset, count;
-    } held[MAX_SHORT_RUNS];
-    unsigned nb_held = 0;
-    int ret = -EFBIG;
-
-    while (nb_held < MAX_SHORT_RUNS) {
-        uint64_t got;
-        bool zero;
-        ret = alloc_co_clusters(q, want, ret_offset, &got, &zero);
-        if (ret < 0 || got == want) {
-            break;
-        }
-        held[nb_held].offset = *ret_offset;
-        held[nb_held++].count = got;
-        ret = -EFBIG;
-    }
-    while (nb_held > 0) {
-        nb_held--;
-        alloc_co_unused(q, held[nb_held].offset, held[nb_held].count);
-    }
-    return ret;
-}
 
 /* The L1 table of @l1_size entries at a new place; then the header; then let go. */
 static int coroutine_fn co_move_l1(Qcow2 *q, uint32_t l1_size)
@@ -58,7 +27,7 @@ static int coroutine_fn co_move_l1(Qcow2 *q, uint32_t l1_size)
 
     if (ret == 0) {
         node_co_event(q->file, BLKDEBUG_EVENT_L1_GROW_ALLOC_TABLE);
-        ret = co_alloc_contiguous(q, clusters, &offset);
+        ret = alloc_co_run(q, clusters, &offset);
     }
     if (ret == 0) {
         memcpy(l1, q->l1, MIN(l1_size, q->l1_size) * sizeof(*l1));
@@ -124,23 +93,70 @@ static int coroutine_fn co_grow(Qcow2 *q, uint64_t size)
     return co_move_l1(q, (uint32_t)need);
 }
 
-/* What appears between the old end and @size must read as zeros: not an old tail of the
- * last cluster, and not what a longer backing file has there. Sets the new length. */
+/* What appears between the old end and @size must read as zeros: not what an earlier, larger
+ * size has left there, and not what a longer backing file has. Sets the new length. */
 static int coroutine_fn co_zero_behind(Qcow2 *q, uint64_t size)
 {
     BlockNode *node = q->node;
-    uint64_t old = node->length;
-    uint64_t end = min_u64(size, round_up(old, q->cluster_size));
+    uint64_t old = node->length, whole = round_up(old, q->cluster_size);
+    uint64_t end = min_u64(size, whole);
+    int ret = 0;
 
+    if (size > whole && !BROKEN(BREAK_STALE_END)) {
+        ret = qcow2_co_discard_all(q, whole, size - whole);
+    }
     if (node->backing_child) {
         end = max_u64(end, min_u64(size, node->backing_child->length));
     }
     node_set_length(node, size);
-    int ret = end > old && !BROKEN(BREAK_STALE_TAIL) ? qcow2_co_write_zeroes(node, old, end - old, 0) : 0;
+    if (ret == 0 && end > old && !BROKEN(BREAK_STALE_TAIL)) {
+        ret = qcow2_co_write_zeroes(node, old, end - old, 0);
+    }
     if (ret < 0) {
         node_set_length(node, old);
     }
     return ret;
+}
+
+/* To the header. *ret_named: it is there, as far as we know (root.c). */
+static int coroutine_fn co_write_size(Qcow2 *q, uint64_t size, bool *ret_named)
+{
+    be64 field = be64_make(size);
+
+    co_mutex_lock(&q->alloc_lock);
+    int ret = root_co_settle(q);
+    if (ret == 0) {
+        ret = root_co_write(q, offsetof(Qcow2DiskHeader, size), &field, sizeof(field), true);
+        *ret_named = ret == 0 || q->unsettled.len; /* after a failure it is written again */
+    }
+    co_mutex_unlock(&q->alloc_lock);
+    return ret;
+}
+
+static int coroutine_fn co_resize_up(Qcow2 *q, uint64_t size)
+{
+    int ret = co_grow(q, size);
+    if (ret == -ENOSPC) { /* what the guest has discarded is room */
+        qcow2_co_epoch(q);
+        co_mutex_lock(&q->alloc_lock);
+        alloc_co_reclaim_all(q);
+        co_mutex_unlock(&q->alloc_lock);
+        ret = co_grow(q, size);
+    }
+    if (ret == 0) {
+        ret = co_zero_behind(q, size);
+    }
+    return ret == 0 ? qcow2_co_flush(q->node) : ret;
+}
+
+/* Nothing that fails here changes what the disk shows: it is let go of another time. */
+static void coroutine_fn co_let_go_behind(Qcow2 *q, uint64_t size, uint64_t old)
+{
+    uint64_t from = round_up(size, q->cluster_size);
+
+    if (from < old && qcow2_co_discard_all(q, from, old - from) == 0) {
+        qcow2_co_flush(q->node);
+    }
 }
 
 bool coroutine_fn qcow2_co_truncate(BlockNode *node, uint64_t size, GError **errp)
@@ -168,33 +184,20 @@ bool coroutine_fn qcow2_co_truncate(BlockNode *node, uint64_t size, GError **err
         return false;
     }
     const uint64_t old = node->length;
-    if (size < old) {
-        uint64_t from = round_up(size, q->cluster_size);
-        if (from < node->length) {
-            ret = qcow2_co_discard_all(q, from, node->length - from);
-        }
-    } else {
-        ret = co_grow(q, size);
-        if (ret == 0) {
-            ret = co_zero_behind(q, size);
-        }
+    if (size > old) {
+        ret = co_resize_up(q, size);
+    }
+    if (size < old && BROKEN(BREAK_SHRINK_EARLY)) {
+        co_let_go_behind(q, size, old);
     }
     if (ret == 0) {
-        ret = qcow2_co_flush(node);
-    }
-    if (ret == 0) {
-        be64 field = be64_make(size);
-        co_mutex_lock(&q->alloc_lock);
-        ret = root_co_settle(q);
-        if (ret == 0) {
-            ret = root_co_write(q, offsetof(Qcow2DiskHeader, size), &field, sizeof(field),
-                                true);
-            named = ret == 0 || q->unsettled.len; /* after a failure it is written again */
-        }
-        co_mutex_unlock(&q->alloc_lock);
+        ret = co_write_size(q, size, &named);
     }
     /* order: nothing may be written, and called durable, behind the end that the disk knows */
     node_set_length(node, named ? size : old);
+    if (ret == 0 && size < old) {
+        co_let_go_behind(q, size, old);
+    }
     if (!was_writing && !node->drv->co_set_writing(node, false, ret ? NULL : errp)) {
         return false;
     }

@@ -53,6 +53,8 @@ static const Proof proofs[] = {
     {BREAK_REST_WAITS, "rest-waits", "two-disks"},
     {BREAK_REPAIR_WINDOW, "repair-window", "start"},
     {BREAK_STALE_TAIL, "stale-tail", "resize"},
+    {BREAK_STALE_END, "stale-end", "resize-failed"},
+    {BREAK_SHRINK_EARLY, "shrink-early", "resize"},
     {BREAK_FLAT_WAYS, "flat-ways", "layers"},
 };
 

@@ -191,10 +191,7 @@ static void coroutine_fn do_resize(World *w, const SimOp *op)
     uint32_t old = w->size;
     uint32_t new = MAX(op->arg % (2 * w->cfg.nb_sectors), 1); /* it may be the second disk */
     uint32_t serial = 0;
-    if (new < old) { /* whatever happens, that part is nobody's from here on */
-        serial = model_begin(w->model, new, old - new, STAMP_ANY, false);
-        model_end(w->model, new, old - new, serial, true, false);
-    } else if (new > old) {
+    if (new > old) {
         serial = model_begin(w->model, old, new - old, 0, true);
     }
     g_array_append_val(w->sizes, new);
@@ -204,6 +201,11 @@ static void coroutine_fn do_resize(World *w, const SimOp *op)
     }
     if (new > old) {
         model_end(w->model, old, new - old, serial, ok, ok);
+    }
+    if (new < old && port_length(w->port) == new * UINT64_C(512)) {
+        /* else all is as it was: a shrink that fails has destroyed nothing */
+        serial = model_begin(w->model, new, old - new, STAMP_ANY, false);
+        model_end(w->model, new, old - new, serial, true, false);
     }
     if (ok) {
         w->size = new;
