@@ -255,7 +255,7 @@ static int coroutine_fn write_captured(Qcow2 *q, const Capture *cap)
         ret = write_refcounts(q);
     }
     if (ret == 0 && metadata && cap->needs_first_sync) {
-        q->syncs_double++;
+        q->early_syncs++;
         ret = node_co_flush(q->file);
     }
     if (ret == 0) {
@@ -268,7 +268,7 @@ static int coroutine_fn write_captured(Qcow2 *q, const Capture *cap)
         ret = write_refcounts(q);
     }
     if (ret == 0) {
-        q->syncs_single++;
+        q->syncs++;
         ret = node_co_flush(q->file);
     }
     return ret;

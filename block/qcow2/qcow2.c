@@ -441,9 +441,10 @@ static void qcow2_counters(BlockNode *node,
     for (unsigned form = 0; l2_count(q, form, &name, &n); form++) {
         visit(opaque, name, n);
     }
-    visit(opaque, "flush-epochs", q->epochs);
-    visit(opaque, "syncs-after-metadata", q->syncs_single);
-    visit(opaque, "syncs-before-metadata", q->syncs_double);
+    visit(opaque, "epochs", q->epochs);
+    visit(opaque, "syncs", q->syncs);
+    visit(opaque, "early-syncs", q->early_syncs);
+    visit(opaque, "frees", q->nb_frees);
 }
 
 /* An internal epoch outlives no request; background loads end soon once a drain began. */

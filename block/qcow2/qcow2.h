@@ -144,7 +144,7 @@ struct Qcow2 {
     bool l1_any_dirty;
     /* flush.c */
     CoGroup flushes;
-    uint64_t epochs, syncs_single, syncs_double;
+    uint64_t epochs, syncs, early_syncs;
     bool synced;    /* a sync that began after the image was read has succeeded */
     bool stale; /* lost its last writer: re-read everything before writing again */
     bool unwritten; /* what the last writer left could not be written: keep it */

@@ -29,6 +29,8 @@ static void take_counter(void *opaque, const char *name, uint64_t value)
         {"l2-run", &info->run},               {"l2-sparse", &info->sparse},
         {"l2-array32", &info->array32},       {"l2-full64", &info->full64},
         {"flat-bytes", &info->flat_bytes},    {"flat-hits", &info->flat_hits},
+        {"epochs", &info->epochs},            {"syncs", &info->syncs},
+        {"early-syncs", &info->early_syncs},  {"frees", &info->frees},
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(places); i++) {
         if (!strcmp(name, places[i].name)) {
