@@ -87,13 +87,6 @@ static inline int tracked_sync_ended(TrackedFile *file, int ret)
     return ret == 0 && file->sync_failed && !BROKEN(BREAK_Q13_SYNC) ? -EIO : ret;
 }
 
-/* A write with DISK_FUA failed with @ret before there was anything to sync. */
-static inline int tracked_sync_not_run(TrackedFile *file, int ret)
-{
-    file->nb_syncs--;
-    return ret;
-}
-
 /* I/O in coroutines; any alignment. 0 or -errno. */
 int coroutine_fn tracked_co_read(TrackedFile *file, uint64_t offset, uint64_t len,
                                  const struct iovec *iov, int niov);

@@ -18,7 +18,6 @@ struct DirectOp {
     TrackedWrite write;
     TrackedFile *file;
     BlockRequest *req;
-    bool without_sync; /* its FUA found no space: it goes once more as a plain write */
     struct iovec iov[NB_IOV_DIRECT];
     DirectOp *next_free;
 };

@@ -72,10 +72,12 @@ static inline void walk(BlockNode *node, MapOp op, uint64_t offset, uint64_t len
 }
 
 /* May a write that needs FUA go out on its own?  Those that come together are cheaper with
- * one sync for all of them. */
+ * one sync for all of them. Not on a buffered file: of ENOSPC there nobody knows whether the
+ * write met it, which harms nobody, or the sync of pages written before, which must be
+ * remembered (Q13); in two steps it is known. */
 static inline bool fua_alone(const TrackedFile *file)
 {
-    return file->nb_syncs == 0 && !file->sync_failed && !ablated(ABLATE_FUA_IN_PLACE);
+    return file->nb_syncs == 0 && file->info.direct && !ablated(ABLATE_FUA_IN_PLACE);
 }
 
 /* Number of extents, or -1 when the coroutine path has to decide. */
@@ -132,44 +134,20 @@ static void direct_op_put(Graph *graph, DirectOp *dop)
     graph->free_ops = dop;
 }
 
-/*
- * A buffered write with FUA ended. When there was no space, was it the write that found
- * none, which harms nobody, or the sync of pages written before, which must be remembered
- * (Q13)?  The same write without a sync tells.  False: it is on its way.
- */
-static bool fua_done(DirectOp *dop, int *ret)
-{
-    TrackedFile *file = dop->file;
-
-    if (dop->without_sync) {
-        *ret = *ret < 0 ? tracked_sync_not_run(file, *ret) : tracked_sync_ended(file, -ENOSPC);
-        return true;
-    }
-    if (*ret == -ENOSPC && !file->info.direct) {
-        dop->without_sync = true;
-        dop->op.flags &= ~DISK_FUA;
-        disk_submit(&dop->op);
-        return false;
-    }
-    *ret = tracked_sync_ended(file, *ret);
-    return true;
-}
-
 static void direct_done(DiskOp *op, int ret)
 {
     DirectOp *dop = container_of(op, DirectOp, op);
     BlockRequest *req = dop->req;
-    const bool done = ret == 0;
 
-    if (G_UNLIKELY((op->flags & DISK_FUA) || dop->without_sync) && !fua_done(dop, &ret)) {
-        return;
-    }
     if (op->type == DISK_WRITE) {
         uint64_t end = op->offset + op->len;
-        if (done && end > dop->file->known_size) {
+        if (ret == 0 && end > dop->file->known_size) {
             dop->file->known_size = end;
         }
         tracked_write_end(dop->file, &dop->write);
+        if (op->flags & DISK_FUA) {
+            ret = tracked_sync_ended(dop->file, ret);
+        }
     }
     direct_op_put(req->port->graph, dop);
     if (ret < 0 && req->result == 0) {
@@ -215,7 +193,6 @@ static DirectOp *direct_op_make(BlockRequest *req, const Extent *extent, uint64_
     dop->op.len = extent->len;
     dop->op.type = req->op == BLOCK_WRITE ? DISK_WRITE : DISK_READ;
     dop->op.flags = extent->fua ? DISK_FUA : 0;
-    dop->without_sync = false;
     if (!direct_op_set_iov(dop, req, skip, extent)) {
         direct_op_put(req->port->graph, dop);
         return NULL;

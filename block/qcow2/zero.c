@@ -85,14 +85,15 @@ static int coroutine_fn co_zero_clusters(Qcow2 *q, uint64_t first, uint64_t coun
         *ret_done = min_u64(count, table - (first & (table - 1)));
         return 0;
     }
+    /* no further than this step goes: else copies behind it could hold it up for ever */
+    count = min_u64(count, l2_slice_entries(q) - (first & (l2_slice_entries(q) - 1)));
     do {
         int ret = qcow2_co_get_slice(q, first);
         if (ret < 0) {
             return ret;
         }
     } while (!BROKEN(BREAK_DISCARD_RACE) && qcow2_co_wait_cow(q, first, count));
-    uint64_t left = l2_slice_entries(q) - (first & (l2_slice_entries(q) - 1));
-    for (uint64_t i = 0; i < count && i < left; i++) {
+    for (uint64_t i = 0; i < count; i++) {
         uint64_t entry;
         uint64_t old = l2_get(q, first + i);
         if (old == QCOW2_ENTRY_INVALID) {
@@ -168,14 +169,15 @@ static int coroutine_fn co_discard_clusters(Qcow2 *q, uint64_t first, uint64_t c
         *ret_done = min_u64(count, table - (first & (table - 1)));
         return 0;
     }
+    /* no further than this step goes: else copies behind it could hold it up for ever */
+    count = min_u64(count, l2_slice_entries(q) - (first & (l2_slice_entries(q) - 1)));
     do {
         int ret = qcow2_co_get_slice(q, first);
         if (ret < 0) {
             return ret;
         }
     } while (!BROKEN(BREAK_DISCARD_RACE) && qcow2_co_wait_cow(q, first, count));
-    uint64_t left = l2_slice_entries(q) - (first & (l2_slice_entries(q) - 1));
-    for (uint64_t i = 0; i < count && i < left; i++, (*ret_done)++) {
+    for (uint64_t i = 0; i < count; i++, (*ret_done)++) {
         uint64_t old = l2_get(q, first + i);
         if (old == 0 || (under && old == QCOW2_ZERO) || old == QCOW2_ENTRY_INVALID) {
             continue;
