@@ -11,78 +11,133 @@
 #include "block/graph-private.h"
 #include "block/open-private.h"
 
-/* full and falloc reserve the blocks; 0 or -errno. */
-static int preallocate(int fd, uint64_t size, PreallocMode mode)
+/* One creation: the graph that it works in, and who may end it early. */
+typedef struct Creation {
+    Graph *graph;
+    ImageStopFn *stop;
+    void *opaque;
+} Creation;
+
+static bool is_stopped(const Creation *c)
 {
-    if (size == 0 || mode == PREALLOC_MODE_OFF) {
-        return 0;
-    }
-    if (mode == PREALLOC_MODE_FALLOC) {
-        return -posix_fallocate(fd, 0, (off_t)size);
-    }
-    static uint8_t zeros[65536]; /* not const: they would be a seventh of the program */
-    for (uint64_t pos = 0; pos < size;) {
-        ssize_t n = pwrite(fd, zeros, min_u64(sizeof(zeros), size - pos), (off_t)pos);
-        if (n < 0 && errno != EINTR) {
-            return -errno;
-        }
-        pos += n > 0 ? (uint64_t)n : 0;
-    }
-    return fdatasync(fd) < 0 ? -errno : 0;
+    return c->stop && c->stop(c->opaque);
 }
 
-/* An empty file of @size; a device has the length that it has. 0, or -errno and *errp. */
-static int set_file_size(int fd, uint64_t size, GError **errp)
+#define PREALLOCATE_PIECE (16 * MiB) /* between two questions whether to stop */
+#define UNSYNCED_MAX      (64 * MiB) /* of zeros: who stops, or syncs beside us, waits for it */
+
+/* Space for [0, size) of @node, which reads as zeros there. 0 or -errno; -ECANCELED: stopped. */
+static int coroutine_fn co_reserve_space(const Creation *c, BlockNode *node, uint64_t size,
+                                         PreallocMode mode)
 {
-    struct stat st;
-    if (fstat(fd, &st) == 0 && S_ISBLK(st.st_mode)) {
-        off_t end = lseek(fd, 0, SEEK_END);
-        if (end < 0 || (uint64_t)end < size) {
-            error_set(errp, "Cannot grow device files");
-            return -ENOSPC;
+    int ret = 0;
+    for (uint64_t pos = 0; ret == 0 && pos < size; pos += PREALLOCATE_PIECE) {
+        uint64_t len = min_u64(size - pos, PREALLOCATE_PIECE);
+        if (is_stopped(c)) {
+            return -ECANCELED;
         }
-        return 0;
+        ret = mode == PREALLOC_MODE_FULL ? node_co_write_zero_data(node, pos, len)
+                                         : node_co_write_zeroes(node, pos, len, 0);
+        if (ret == 0 && mode == PREALLOC_MODE_FULL && (pos + len) % UNSYNCED_MAX == 0) {
+            ret = node_co_flush(node);
+        }
     }
-    int ret = ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
+    return ret < 0 ? ret : node_co_flush(node);
+}
+
+static bool set_stopped(GError **errp)
+{
+    error_set(errp, "Operation canceled");
+    return false;
+}
+
+/* Make @file one of @size bytes that read as zeros. @give_back: what was reserved in vain. */
+static bool coroutine_fn fill_raw(const Creation *c, BlockNode *file, uint64_t size,
+                                  PreallocMode mode, bool give_back, GError **errp)
+{
+    /* order: emptied first, for the old contents must not be the new disk's */
+    if (node_grows_with_zeros(file) && !node_co_truncate(file, 0, errp)) {
+        return false;
+    }
+    if (!node_co_truncate(file, size, errp)) {
+        return false;
+    }
+    int ret = mode == PREALLOC_MODE_OFF ? 0 : co_reserve_space(c, file, size, mode);
+    if (ret < 0 && give_back && node_grows_with_zeros(file)) {
+        /* the file system is full, perhaps; nothing is to be done about a failure of this */
+        node_co_truncate(file, 0, NULL);
+    }
+    if (ret == -ECANCELED) {
+        return set_stopped(errp);
+    }
     if (ret < 0) {
-        error_set_errno(errp, ret, "Could not resize file");
+        error_set_errno(errp, ret, "Could not preallocate data for the new file");
     }
-    return ret;
+    return ret == 0;
 }
 
-static bool create_file(const Graph *graph, const BlockdevCreateOptionsFile *o, GError **errp)
+static bool check_raw_mode(PreallocMode mode, GError **errp)
 {
-    PreallocMode mode = o->has_preallocation ? o->preallocation : PREALLOC_MODE_OFF;
     if (mode == PREALLOC_MODE_METADATA) {
         error_set(errp, "Unsupported preallocation mode: %s", PreallocMode_str(mode));
+        return false;
+    }
+    return true;
+}
+
+/* ---- file ---- */
+
+/* See to it that there is a file of that name, and that nobody uses it. */
+static bool make_file(const Graph *graph, const char *filename, GError **errp)
+{
+    struct stat st;
+    int fd = open(filename, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
+    if (fd < 0) {
+        error_set_errno(errp, errno, "Could not create '%s'", filename);
+        return false;
+    }
+    bool ok = file_may_create(graph, fd, errp);
+    if (ok && fstat(fd, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+        error_set_errno(errp, EINVAL, "Could not resize file");
+        ok = false;
+    }
+    close(fd);
+    return ok;
+}
+
+/*
+ * The file is a node while it is made: so its I/O is disk operations, which hold nobody up,
+ * and whoever opens the file meanwhile - another node, another daemon - finds it in use.
+ */
+static bool coroutine_fn create_file(const Creation *c, const BlockdevCreateOptionsFile *o,
+                                     GError **errp)
+{
+    PreallocMode mode = o->has_preallocation ? o->preallocation : PREALLOC_MODE_OFF;
+    if (!check_raw_mode(mode, errp)) {
         return false;
     }
     if (o->size > INT64_MAX) {
         error_set(errp, "Image size is too large");
         return false;
     }
-    int fd = open(o->filename, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
-    if (fd < 0) {
-        error_set_errno(errp, errno, "Could not create '%s'", o->filename);
+    if (!make_file(c->graph, o->filename, errp)) {
         return false;
     }
-    if (!file_may_create(graph, fd, errp)) {
-        close(fd);
-        return false;
-    }
-    int ret = set_file_size(fd, o->size, errp);
-    if (ret == 0) {
-        ret = preallocate(fd, o->size, mode);
-        if (ret < 0) {
-            /* what was reserved is given back: the file system is full, perhaps; nothing is
-             * to be done about a device, or a failure of this */
-            (void)!ftruncate(fd, 0);
-            error_set_errno(errp, ret, "Could not preallocate data for the new file");
-        }
-    }
-    close(fd);
-    return ret == 0;
+    /* a file of holes is synced by whoever writes to it */
+    BlockdevCacheOptions cache = {.has_no_flush = true, .no_flush = mode == PREALLOC_MODE_OFF};
+    BlockdevOptions options = {.driver = BLOCKDEV_DRIVER_FILE, .cache = &cache,
+                               .u.file.filename = o->filename};
+    BlockNode *file = node_co_open(c->graph, &options, errp);
+    BlockPort *port = file ? port_co_new(file, PERM_WRITE | PERM_RESIZE, PERM_ALL, "create",
+                                         NULL, NULL, errp)
+                           : NULL;
+    bool ok = port && fill_raw(c, file, o->size, mode, true, errp);
+    port_co_free(port);
+    node_co_unref(file);
+    return ok;
 }
+
+/* ---- formats ---- */
 
 /* Open what @ref says, for writing; the caller owns the reference. */
 static BlockNode *coroutine_fn open_target(Graph *graph, const BlockdevRef *ref,
@@ -98,39 +153,11 @@ static BlockNode *coroutine_fn open_target(Graph *graph, const BlockdevRef *ref,
     return node_co_open(graph, ref->u.definition, errp);
 }
 
-#define PREALLOCATE_PIECE (64 * MiB)
-/* Space for [0, size) of @node, which reads as zeros there. 0 or -errno. */
-static int coroutine_fn co_reserve_space(BlockNode *node, uint64_t size, PreallocMode mode)
-{
-    int ret = 0;
-    for (uint64_t pos = 0; ret == 0 && pos < size; pos += PREALLOCATE_PIECE) {
-        uint64_t len = min_u64(size - pos, PREALLOCATE_PIECE);
-        ret = mode == PREALLOC_MODE_FULL ? node_co_write_zero_data(node, pos, len)
-                                         : node_co_write_zeroes(node, pos, len, 0);
-    }
-    return ret < 0 ? ret : node_co_flush(node);
-}
-
-static bool coroutine_fn create_raw(BlockNode *file, const BlockdevCreateOptionsRaw *o,
-                                    GError **errp)
+static bool coroutine_fn create_raw(const Creation *c, BlockNode *file,
+                                    const BlockdevCreateOptionsRaw *o, GError **errp)
 {
     PreallocMode mode = o->has_preallocation ? o->preallocation : PREALLOC_MODE_OFF;
-    if (mode == PREALLOC_MODE_METADATA) {
-        error_set(errp, "Unsupported preallocation mode: %s", PreallocMode_str(mode));
-        return false;
-    }
-    /* order: emptied first, for the old contents must not be the new disk's */
-    if (node_grows_with_zeros(file) && !node_co_truncate(file, 0, errp)) {
-        return false;
-    }
-    if (!node_co_truncate(file, o->size, errp)) {
-        return false;
-    }
-    int ret = mode == PREALLOC_MODE_OFF ? 0 : co_reserve_space(file, o->size, mode);
-    if (ret < 0) {
-        error_set_errno(errp, ret, "Could not preallocate data for the new file");
-    }
-    return ret == 0;
+    return check_raw_mode(mode, errp) && fill_raw(c, file, o->size, mode, false, errp);
 }
 
 /* The second part of creating a qcow2 image: through the driver, as any writer. */
@@ -153,12 +180,16 @@ static bool coroutine_fn preallocate_qcow2(BlockNode *file,
 }
 
 bool coroutine_fn image_co_create(Graph *graph, const BlockdevCreateOptions *options,
-                                  GError **errp)
+                                  ImageStopFn *stop, void *opaque, GError **errp)
 {
+    Creation c = {.graph = graph, .stop = stop, .opaque = opaque};
     const BlockdevRef *ref;
+    if (is_stopped(&c)) {
+        return set_stopped(errp);
+    }
     switch (options->driver) {
     case BLOCKDEV_DRIVER_FILE:
-        return create_file(graph, &options->u.file, errp);
+        return create_file(&c, &options->u.file, errp);
     case BLOCKDEV_DRIVER_RAW:
         ref = options->u.raw.file;
         break;
@@ -177,13 +208,14 @@ bool coroutine_fn image_co_create(Graph *graph, const BlockdevCreateOptions *opt
                                   NULL, errp);
     bool ok = port != NULL;
     if (ok && options->driver == BLOCKDEV_DRIVER_RAW) {
-        ok = create_raw(file, &options->u.raw, errp);
+        ok = create_raw(&c, file, &options->u.raw, errp);
     } else if (ok) {
         ok = qcow2_co_create_on(file, &options->u.qcow2, errp);
     }
     port_co_free(port);
     if (ok && options->driver == BLOCKDEV_DRIVER_QCOW2) {
-        ok = preallocate_qcow2(file, &options->u.qcow2, errp);
+        ok = is_stopped(&c) ? set_stopped(errp)
+                            : preallocate_qcow2(file, &options->u.qcow2, errp);
     }
     node_co_unref(file);
     return ok;

@@ -92,9 +92,12 @@ char *open_create_path(const char *filename, GError **errp);
  * Caller frees. */
 char *open_backing_name(const char *image, const char *backing);
 
-/* blockdev-create and qemu-img create; @options as QAPI has them. */
+/* Is long work to end early? Asked between its pieces. */
+typedef bool ImageStopFn(void *opaque);
+/* blockdev-create and qemu-img create; @options as QAPI has them. @stop may be NULL; who is
+ * stopped gives an error as well. */
 bool coroutine_fn image_co_create(Graph *graph, const BlockdevCreateOptions *options,
-                                  GError **errp);
+                                  ImageStopFn *stop, void *opaque, GError **errp);
 
 /* Let go of all that this one layer has, so that its backing file shows everywhere: after
  * a commit. -ENOTSUP when the format cannot. */

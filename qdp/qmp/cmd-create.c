@@ -31,6 +31,11 @@ static bool uses_named_node(const BlockdevCreateOptions *options)
     }
 }
 
+static bool is_cancelled(void *job)
+{
+    return job_cancelled(job);
+}
+
 static bool coroutine_fn co_create(Job *job, void *opaque, GError **errp)
 {
     const BlockdevCreateOptions *options = opaque;
@@ -40,7 +45,7 @@ static bool coroutine_fn co_create(Job *job, void *opaque, GError **errp)
     if (lock) {
         monitor_co_lock(monitor_host()->monitor);
     }
-    ok = image_co_create(monitor_host()->graph, options, errp);
+    ok = image_co_create(monitor_host()->graph, options, is_cancelled, job, errp);
     if (lock) {
         monitor_unlock(monitor_host()->monitor);
     }

@@ -39,7 +39,7 @@ static bool coroutine_fn create_typed(Tool *tool, const JsonValue *options, GErr
 {
     g_autoptr(BlockdevCreateOptions) typed =
         qapi_BlockdevCreateOptions_from_keyval(options, "", errp);
-    return typed && image_co_create(tool->graph, typed, errp);
+    return typed && image_co_create(tool->graph, typed, NULL, NULL, errp);
 }
 
 /* compat: of an image that could not be made nothing stays, nor the space that it took; what

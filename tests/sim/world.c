@@ -164,7 +164,7 @@ static bool coroutine_fn create_image(World *w, JsonValue *options, GError **err
     g_autoptr(BlockdevCreateOptions) typed =
         qapi_BlockdevCreateOptions_from_keyval(options, "", errp);
     json_free(options);
-    return typed && image_co_create(w->graph, typed, errp);
+    return typed && image_co_create(w->graph, typed, NULL, NULL, errp);
 }
 
 bool coroutine_fn world_co_create(World *w, unsigned *ret_file, GError **errp)
