@@ -26,6 +26,7 @@ struct Job {
     uint64_t current, total;
     bool cancelled;
     GError *error;
+    LoopWork told; /* then @start: the reply of the command is out */
     LoopWork start;
     ListLink link;
 };
@@ -109,6 +110,14 @@ static void start_work(LoopWork *work)
     coroutine_enter(co);
 }
 
+/* order: hooks run before what is to be sent in this turn is sent, work runs after it (R3) */
+static void schedule_start(LoopWork *hook)
+{
+    Job *job = container_of(hook, Job, told);
+
+    loop_work_schedule(job->registry->loop, &job->start);
+}
+
 Job *job_new(JobRegistry *registry, const char *id, const JobDriver *driver,
              void *opaque, GError **errp)
 {
@@ -128,6 +137,7 @@ Job *job_new(JobRegistry *registry, const char *id, const JobDriver *driver,
     job->opaque = opaque;
     job->id = g_strdup(id);
     job->total = 1;
+    loop_work_init(&job->told, schedule_start);
     loop_work_init(&job->start, start_work);
     list_prepend(&registry->jobs, &job->link);
     set_status(job, JOB_STATUS_CREATED);
@@ -138,7 +148,7 @@ void job_start(Job *job)
 {
     g_assert(job->status == JOB_STATUS_CREATED);
     set_status(job, JOB_STATUS_RUNNING);
-    loop_work_schedule(job->registry->loop, &job->start);
+    loop_flush_schedule(job->registry->loop, &job->told);
 }
 
 Job *job_lookup(JobRegistry *registry, const char *id, GError **errp)

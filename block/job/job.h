@@ -10,8 +10,9 @@
  * Rules:
  *  J1 a status changes in job.c only, and each change is told once through JobEvents;
  *  J2 a job that ended stays concluded until job_dismiss();
- *  J3 co_run runs once, in a control coroutine of the registry's loop, never from
- * inside job_start(); it looks at job_cancelled() where it can stop.
+ *  J3 co_run runs once, in a control coroutine of the registry's loop, never from inside
+ *     job_start() and not before the reply of the command that started it is sent; it looks
+ *     at job_cancelled() where it can stop.
  */
 #ifndef BLOCK_JOB_JOB_H
 #define BLOCK_JOB_JOB_H
@@ -48,7 +49,7 @@ bool job_registry_empty(const JobRegistry *registry);
  */
 Job *job_new(JobRegistry *registry, const char *id, const JobDriver *driver,
              void *opaque, GError **errp);
-/* created -> running; the work begins later in this turn. */
+/* created -> running; the work begins when what this turn has to send is sent. */
 void job_start(Job *job);
 
 /* NULL and *errp "Job not found". */

@@ -40,6 +40,21 @@ static bool coroutine_fn co_until_cancelled(Job *job, void *opaque, GError **err
     return true;
 }
 
+/* What goes out at the end of a turn, as a reply does. */
+static bool reply_sent, reply_sent_first;
+
+static void send_reply(LoopWork *hook)
+{
+    reply_sent = true;
+}
+
+static bool coroutine_fn co_look(Job *job, void *opaque, GError **errp)
+{
+    reply_sent_first = reply_sent;
+    return true;
+}
+
+static const JobDriver looking = {.type = JOB_TYPE_CREATE, .co_run = co_look};
 static const JobDriver succeed = {.type = JOB_TYPE_CREATE, .co_run = co_succeed};
 static const JobDriver failing = {.type = JOB_TYPE_CREATE, .co_run = co_fail};
 static const JobDriver endless = {.type = JOB_TYPE_CREATE,
@@ -88,6 +103,22 @@ static void coroutine_fn co_test_success(void *opaque)
                     "j:created j:running j:waiting j:pending j:concluded ");
     g_assert_true(job_dismiss(job, NULL));
     g_assert_true(g_str_has_suffix(told->str, "j:null "));
+}
+
+/* J3, with a reply that is made when the job has been started. */
+static void coroutine_fn co_test_reply_first(void *opaque)
+{
+    Job *job = job_new(registry, "j", &looking, NULL, NULL);
+    LoopWork reply;
+
+    job_start(job);
+    loop_work_init(&reply, send_reply);
+    loop_flush_schedule(loop, &reply);
+    while (!strstr(told->str, "concluded")) {
+        co_sleep_ns(loop, 1000000);
+    }
+    g_assert_true(reply_sent_first);
+    g_assert_true(job_dismiss(job, NULL));
 }
 
 /* No stack is a failed job, not the end of the daemon. */
@@ -158,6 +189,7 @@ static void coroutine_fn co_test_shutdown(void *opaque)
         run(co_test_##name);                                                           \
     }
 TEST_IN_LOOP(success)
+TEST_IN_LOOP(reply_first)
 TEST_IN_LOOP(no_stack)
 TEST_IN_LOOP(failure)
 TEST_IN_LOOP(refusals)
@@ -167,6 +199,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/job/success", test_success);
+    g_test_add_func("/job/reply-first", test_reply_first);
     g_test_add_func("/job/no-stack", test_no_stack);
     g_test_add_func("/job/failure", test_failure);
     g_test_add_func("/job/refusals", test_refusals);
