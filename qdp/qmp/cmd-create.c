@@ -4,8 +4,8 @@
  *
  * The job does not hold the graph lock: what it opens by an inline definition is its
  * own, and preallocation may take minutes. Where it works on a node that the user
- * named, it holds the lock, because that node must not be deleted or snapshotted
- * meanwhile.
+ * named, be it below nodes of its own, it holds the lock, because that node must not be
+ * deleted or snapshotted meanwhile.
  */
 #include "block/base/error.h"
 #include "block/node.h"
@@ -13,19 +13,46 @@
 #include "qapi/qapi-visit.h"
 #include "qdp/qmp/monitor.h"
 
-static bool is_reference(const BlockdevRef *ref)
+static bool names_node(const BlockdevRef *ref);
+
+static bool definition_names_node(const BlockdevOptions *o)
 {
-    return ref && ref->type == JSON_STRING;
+    const BlockdevRefOrNull *backing;
+
+    switch (o->driver) {
+    case BLOCKDEV_DRIVER_BLKDEBUG:
+        return names_node(o->u.blkdebug.image);
+    case BLOCKDEV_DRIVER_QCOW2:
+        backing = o->u.qcow2.backing;
+        return names_node(o->u.qcow2.file) || names_node(o->u.qcow2.data_file) ||
+               (backing && (backing->type == JSON_STRING ||
+                            (backing->type == JSON_OBJECT &&
+                             definition_names_node(backing->u.definition))));
+    case BLOCKDEV_DRIVER_RAW:
+        return names_node(o->u.raw.file);
+    case BLOCKDEV_DRIVER_FILE:
+    case BLOCKDEV_DRIVER_HOST_DEVICE:
+    case BLOCKDEV_DRIVER_NULL_AIO:
+    case BLOCKDEV_DRIVER_NULL_CO:
+    case BLOCKDEV_DRIVER__MAX:
+        break;
+    }
+    return false;
+}
+
+/* The depth is the request's, which the parser limits. */
+static bool names_node(const BlockdevRef *ref)
+{
+    return ref && (ref->type == JSON_STRING || definition_names_node(ref->u.definition));
 }
 
 static bool uses_named_node(const BlockdevCreateOptions *options)
 {
     switch (options->driver) {
     case BLOCKDEV_DRIVER_QCOW2:
-        return is_reference(options->u.qcow2.file) ||
-               is_reference(options->u.qcow2.data_file);
+        return names_node(options->u.qcow2.file) || names_node(options->u.qcow2.data_file);
     case BLOCKDEV_DRIVER_RAW:
-        return is_reference(options->u.raw.file);
+        return names_node(options->u.raw.file);
     default:
         return false;
     }
