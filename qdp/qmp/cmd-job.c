@@ -11,6 +11,7 @@ bool coroutine_fn qmp_job_dismiss(const JobDismissArgs *args, GError **errp)
     return job && job_dismiss(job, errp);
 }
 
+/* Without the graph lock: the job may hold it until it ends. */
 bool coroutine_fn qmp_job_cancel(const JobCancelArgs *args, GError **errp)
 {
     Job *job = job_lookup(monitor_host()->jobs, args->id, errp);

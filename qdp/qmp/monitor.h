@@ -4,10 +4,11 @@
  *
  * Rules:
  *  M1 commands that change the graph, exports or jobs run one at a time, in order of
- *     arrival over all sessions: they hold the graph lock; queries do not take it and
- * do not yield; M2 a session executes its commands in order; only exec-oob overtakes;
+ *     arrival over all sessions: they hold the graph lock; queries and job-cancel do not
+ *     take it and do not yield;
+ *  M2 a session executes its commands in order; only exec-oob overtakes;
  *  M3 a slow reader never holds anybody up: its unsent replies are bounded, then it
- * reads no more commands; its unsent events are bounded, then it is dropped.
+ *     reads no more commands; its unsent events are bounded, then it is dropped.
  */
 #ifndef QDP_QMP_MONITOR_H
 #define QDP_QMP_MONITOR_H
