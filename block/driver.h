@@ -82,7 +82,7 @@ struct BlockNode {
     bool ready;          /* between its opening and its closing: others may look at it */
     bool read_only;      /* opened read-only, or became so */
     bool auto_read_only; /* may fall back to read-only */
-    bool writing;        /* somebody holds WRITE on it: drv->co_set_writing(true) ran */
+    bool writing;        /* somebody may write or resize: drv->co_set_writing(true) ran */
     bool demoted;        /* became a backing file: gave its file's WRITE back */
     bool force_share;
     bool cache_direct, cache_no_flush;

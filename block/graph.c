@@ -182,39 +182,41 @@ void coroutine_fn graph_co_close_all(Graph *graph)
     }
 }
 
+static void tell_resized(const BlockNode *node)
+{
+    list_foreach_safe(it, next, &graph_of(node)->ports) {
+        BlockPort *port = container_of(it, BlockPort, in_graph);
+        if (node_reaches(port->root, node) && port->user && port->user->resized) {
+            port->user->resized(port->opaque);
+        }
+    }
+}
+
 bool coroutine_fn graph_co_resize(BlockNode *node, uint64_t size, GError **errp)
 {
     if (node->read_only) {
         error_set(errp, "Image is read-only");
         return false;
     }
-    list_foreach(it, &node->parents) {
-        const BlockEdge *edge = container_of(it, BlockEdge, in_child);
-        if (edge->parent_node && !(edge->shared & PERM_RESIZE)) {
-            error_set(errp, "Permission conflict on node '%s': permissions 'resize' are both "
-                            "required by an unnamed block device (uses node '%s' as 'root' "
-                            "child) and unshared by node '%s' (uses node '%s' as '%s' child).",
-                      node->name, node->name, edge->parent_node->name, node->name, edge->role);
-            return false;
-        }
-    }
-    if (size > MAX_SIZE) { /* compat: its words */
-        error_set(errp, "offset(%" G_GUINT64_FORMAT ") exceeds maximum(%" G_GUINT64_FORMAT ")",
-                  size, MAX_SIZE);
+    /* nobody else need be writing: so we come and go as a writer does (R7, R8) */
+    BlockPort *port = port_co_new(node, PERM_RESIZE, PERM_ALL, NULL, NULL, NULL, errp);
+    if (!port) {
         return false;
     }
-    GraphDrain drain;
-    graph_co_drain_begin(&drain, node);
-    bool ok = node_co_truncate(node, size, errp);
-    graph_drain_end(&drain);
+    bool ok = size <= MAX_SIZE;
     if (ok) {
-        list_foreach_safe(it, next, &graph_of(node)->ports) {
-            BlockPort *port = container_of(it, BlockPort, in_graph);
-            if (node_reaches(port->root, node) && port->user && port->user->resized) {
-                port->user->resized(port->opaque);
-            }
-        }
+        GraphDrain drain;
+        graph_co_drain_begin(&drain, node);
+        ok = node_co_truncate(node, size, errp);
+        graph_drain_end(&drain);
+    } else { /* compat: its words */
+        error_set(errp, "offset(%" G_GUINT64_FORMAT ") exceeds maximum(%" G_GUINT64_FORMAT ")",
+                  size, MAX_SIZE);
     }
+    if (ok) {
+        tell_resized(node);
+    }
+    port_co_free(port);
     return ok;
 }
 

@@ -93,7 +93,9 @@ bool coroutine_fn graph_co_relink_chain(Graph *graph, const char *device,
                                         const char *top, const char *base,
                                         GError **errp);
 
-/* block_resize: @size in bytes. Drained; users are told through their ports. */
+/* block_resize: @size in bytes. Drained; users are told through their ports. It comes and goes
+ * as a writer does: what others do not share is refused, and where nobody else writes all is
+ * written on return. */
 bool coroutine_fn graph_co_resize(BlockNode *node, uint64_t size, GError **errp);
 
 /* x-blockdev-suspend/-resume come later (docs: client-contract, PAUSE). */

@@ -8,14 +8,14 @@
  *
  * Invariants (outside of a change):
  *  M1 for two edges a, b of one node: a.perm is a subset of b.shared;
- *  M2 node->writing is "some parent holds WRITE or WRITE_UNCHANGED".
+ *  M2 node->writing is "some parent holds WRITE, WRITE_UNCHANGED or RESIZE".
  */
 #include <string.h>
 
 #include "block/base/error.h"
 #include "block/graph-private.h"
 
-#define PERM_WRITES (PERM_WRITE | PERM_WRITE_UNCHANGED)
+#define PERM_WRITES (PERM_WRITE | PERM_WRITE_UNCHANGED | PERM_RESIZE)
 
 static char *perm_names(unsigned perm)
 {
@@ -93,7 +93,7 @@ static bool plan_below(BlockNode *node, GError **errp)
         return false;
     }
     planned(node, &perm, &shared);
-    if (node->read_only && (perm & PERM_WRITE)) {
+    if (node->read_only && (perm & (PERM_WRITE | PERM_RESIZE))) {
         error_set(errp, "Block node is read-only");
         return false;
     }
