@@ -75,7 +75,8 @@ void nbd_conn_kill(NbdConn *conn)
     if (!conn->recv.active) { /* else the kernel may be writing into its buffer */
         drop_filling(conn);
     }
-    while ((slot = nbd_slots_take(&conn->out)) || (slot = nbd_slots_take(&conn->status_waiting))) {
+    while ((slot = nbd_slots_take(&conn->out)) ||
+           (slot = nbd_slots_take(&conn->status_waiting))) {
         nbd_slot_put(slot);
     }
     nbd_conn_check(conn);
