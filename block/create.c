@@ -161,7 +161,7 @@ static bool coroutine_fn create_raw(const Creation *c, BlockNode *file,
 }
 
 /* The second part of creating a qcow2 image: through the driver, as any writer. */
-static bool coroutine_fn preallocate_qcow2(BlockNode *file,
+static bool coroutine_fn preallocate_qcow2(const Creation *c, BlockNode *file,
                                            const BlockdevCreateOptionsQcow2 *o, GError **errp)
 {
     if (!o->has_preallocation || o->preallocation == PREALLOC_MODE_OFF) {
@@ -173,7 +173,8 @@ static bool coroutine_fn preallocate_qcow2(BlockNode *file,
     BlockPort *port = image ? port_co_new(image, PERM_WRITE | PERM_RESIZE, PERM_ALL, "create",
                                           NULL, NULL, errp)
                             : NULL;
-    bool ok = port && qcow2_co_preallocate(image, o->preallocation, errp);
+    bool ok = port && qcow2_co_preallocate(image, o->preallocation, c->stop, c->opaque,
+                                           errp);
     port_co_free(port);
     node_co_unref(image);
     return ok;
@@ -214,8 +215,7 @@ bool coroutine_fn image_co_create(Graph *graph, const BlockdevCreateOptions *opt
     }
     port_co_free(port);
     if (ok && options->driver == BLOCKDEV_DRIVER_QCOW2) {
-        ok = is_stopped(&c) ? set_stopped(errp)
-                            : preallocate_qcow2(file, &options->u.qcow2, errp);
+        ok = preallocate_qcow2(&c, file, &options->u.qcow2, errp);
     }
     node_co_unref(file);
     return ok;

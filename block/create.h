@@ -10,7 +10,8 @@ bool coroutine_fn qcow2_co_create_on(BlockNode *file, const BlockdevCreateOption
                                      GError **errp);
 
 /* Map all of @node, a qcow2 node just made and open for writing, to clusters that read as
- * zeros. Yields. */
-bool coroutine_fn qcow2_co_preallocate(BlockNode *node, PreallocMode mode, GError **errp);
+ * zeros. Asks @stop (may be NULL) before each run of clusters: -ECANCELED's text. Yields. */
+bool coroutine_fn qcow2_co_preallocate(BlockNode *node, PreallocMode mode, ImageStopFn *stop,
+                                       void *opaque, GError **errp);
 
 #endif

@@ -54,12 +54,17 @@ static int coroutine_fn co_place(Qcow2 *q, uint64_t first, uint64_t count, Preal
     return 0;
 }
 
-bool coroutine_fn qcow2_co_preallocate(BlockNode *node, PreallocMode mode, GError **errp)
+bool coroutine_fn qcow2_co_preallocate(BlockNode *node, PreallocMode mode, ImageStopFn *stop,
+                                       void *opaque, GError **errp)
 {
     Qcow2 *q = node->state;
     uint64_t end = clusters_for(q, node->length), epoch_at = EPOCH_CLUSTERS, done;
 
     for (uint64_t cluster = 0; cluster < end; cluster += done) {
+        if (stop && stop(opaque)) {
+            error_set(errp, "Operation canceled");
+            return false;
+        }
         int ret = co_place(q, cluster, end - cluster, mode, &done);
         if (ret == 0 && cluster >= epoch_at) {
             ret = qcow2_co_flush(node);
