@@ -44,6 +44,11 @@ static bool set_lock(int fd, short type, off_t start, off_t len)
     return fcntl(fd, F_OFD_SETLK, &lock) == 0;
 }
 
+void file_unlock(int fd)
+{
+    set_lock(fd, F_UNLCK, 0, 0); /* to the end: all of them */
+}
+
 /* Could somebody else's lock stand against a write lock here? */
 static bool is_locked(int fd, off_t start)
 {

@@ -229,6 +229,7 @@ bool coroutine_fn file_co_set_writing(BlockNode *node, bool writing, GError **er
     DiskFile *disk = open_again(node, s, writing, writing ? errp : NULL);
     if (disk) {
         bool sync_failed = s->tracked.sync_failed; /* the pages that it is about stay (Q13) */
+        file_unlock(old_fd);
         disk_file_free(s->tracked.disk);
         tracked_file_init(&s->tracked, disk);
         s->tracked.sync_failed = sync_failed;

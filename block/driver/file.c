@@ -18,6 +18,7 @@
 static void coroutine_fn file_co_close(BlockNode *node)
 {
     FileState *s = node->state;
+    file_unlock(disk_file_fd(s->tracked.disk));
     disk_file_free(s->tracked.disk);
     g_free(s->path);
     g_free(s);

@@ -28,6 +28,9 @@ bool file_lock(const BlockNode *node, const FileState *s, int fd, bool writer,
 /* A second node of this process may have the file open (idle nodes hurt nobody), but only
  * one may write it. */
 bool file_may_write(const BlockNode *node, const FileState *s, GError **errp);
+/* Before @fd is closed: its locks end now, and not when the kernel lets go of the last
+ * reference (a ring's, which may take a moment). */
+void file_unlock(int fd);
 /* Weaken (to a reader's) or drop the lock of an fd that is about to be replaced. */
 void file_lock_weaken(const BlockNode *node, const FileState *s, int fd,
                       bool keep_reader);
